@@ -1,0 +1,102 @@
+"""Checkpoints: written whole or not at all, and carrying the config they came from."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from lapel.config import Checkpoint, Invert, TrainConfig, from_plain
+from lapel.encoder import Encoder
+from lapel.encoder import build as build_encoder
+from lapel.errors import LapelError
+from lapel.runs import CHECKPOINTS, written_whole
+
+# Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
+LAPEL_KEY = "lapel"
+
+ENCODER_PREFIX = "encoder."
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoint files, each written under a temporary name in its own folder and then renamed.
+
+    Lightning's own writer stages the file in the system's temporary folder: across file systems its last step is a copy.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint; a process killed meanwhile leaves the old file."""
+        del storage_options  # of remote file systems
+        with written_whole(Path(path)) as temporary, temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """What a checkpoint of a run holds, checked.
+
+    Args:
+        folder: the run folder.
+        config: with which the run was trained.
+        state: name -> tensor of the encoder.
+        step: optimizer steps made.
+        epoch: epochs made.
+    """
+
+    folder: Path
+    config: TrainConfig
+    state: dict[str, torch.Tensor]
+    step: int
+    epoch: int
+
+    def encoder(self, invert: Invert = Invert.never) -> Encoder:
+        """The encoder with its trained weights, in evaluation mode, on the CPU."""
+        encoder = build_encoder(self.config.encoder, self.config.data, self.config.variant.metric, invert)
+        encoder.load_state_dict(self.state, strict=True)
+        return encoder.eval()
+
+
+def open_run(folder: str, which: Checkpoint) -> TrainedRun:
+    """A run's checkpoint with the config it carries.
+
+    Raises:
+        LapelError: the folder or the checkpoint is missing, cannot be read, or is not lapel's.
+    """
+    run = Path(folder).expanduser()
+    if not run.is_dir():
+        raise LapelError(f"run={folder}: no such run folder{_known_runs(run.parent)}")
+    path = run / CHECKPOINTS / f"{which.name}.ckpt"
+    if not path.is_file():
+        raise LapelError(f"run={folder}: has no checkpoints/{which.name}.ckpt; has training ended its first epoch?")
+    checkpoint = load_checkpoint(path)
+    own = checkpoint[LAPEL_KEY]
+    state = {
+        name.removeprefix(ENCODER_PREFIX): tensor
+        for name, tensor in checkpoint["state_dict"].items()
+        if name.startswith(ENCODER_PREFIX)
+    }
+    return TrainedRun(run.resolve(), from_plain(own["config"]), state, checkpoint["global_step"], own["epoch"])
+
+
+def _known_runs(parent: Path) -> str:
+    runs = sorted(each.name for each in parent.glob("*") if (each / "config.yaml").is_file()) if parent.is_dir() else []
+    return f"; {parent} has {', '.join(runs[-5:])}" if runs else ""
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint's content, without running any code that the file may bring.
+
+    Raises:
+        LapelError: the file cannot be read, or was not written by lapel.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch.load raises whatever its parsers do: zip, pickle, OS, runtime errors
+        raise LapelError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(checkpoint, dict) or LAPEL_KEY not in checkpoint:
+        raise LapelError(f"{path}: is not a checkpoint of lapel")
+    return checkpoint

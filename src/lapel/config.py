@@ -1,0 +1,726 @@
+"""Every option of lapel: its default, its unit and its allowed range, each kept here and nowhere else.
+
+A dataclass decorated with `choice` is one alternative of a Hydra group; the yaml of the same name under `conf/` says only
+what differs from it. `compose` turns command-line overrides into checked dataclasses, `to_plain` and `from_plain` carry
+them through yaml files and checkpoints. This module imports no torch, so that a typing mistake is told at once.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING as NO_DEFAULT
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lapel.errors import LapelError
+
+CONFIG_MODULE = "lapel.conf"
+HYDRA_VERSION_BASE = "1.3"
+
+# kind ("group/name") -> dataclass: how a plain config finds its way back to the class it came from.
+CHOICES: dict[str, type] = {}
+
+AnyClass = TypeVar("AnyClass", bound=type)
+
+
+def option(
+    default: Any = NO_DEFAULT,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    free_text: bool = False,
+) -> Any:
+    """A dataclass field with a default and its allowed range.
+
+    Args:
+        default: the value when nothing is said; left out where the value must come from a yaml file.
+        above, at_least, at_most: bounds of a number, or of each number of a list. `None` always passes.
+        free_text: the value is any text (a path, a query), so commands quote it before Hydra's grammar sees it.
+    """
+    metadata = {"above": above, "at_least": at_least, "at_most": at_most, "free_text": free_text}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=MISSING if default is NO_DEFAULT else default, metadata=metadata)
+
+
+def _allowed(metadata: Any) -> str:
+    """The allowed range in words: "at least 1 and at most 8"."""
+    words = [("above", "more than"), ("at_least", "at least"), ("at_most", "at most")]
+    return " and ".join(f"{word} {metadata[key]}" for key, word in words if metadata.get(key) is not None)
+
+
+def _in_range(value: float, metadata: Any) -> bool:
+    above, at_least, at_most = metadata.get("above"), metadata.get("at_least"), metadata.get("at_most")
+    return (
+        (above is None or value > above)
+        and (at_least is None or value >= at_least)
+        and (at_most is None or value <= at_most)
+    )
+
+
+def _check_range(key: str, value: Any, metadata: Any) -> None:
+    """Raise if a number, or a number of a list, lies outside the field's range. NaN never lies inside."""
+    for number in value if isinstance(value, list | tuple | ListConfig) else [value]:
+        bounded = isinstance(number, int | float) and not isinstance(number, bool)
+        if bounded and not _in_range(number, metadata):
+            raise LapelError(f"{key}={value}: must be {_allowed(metadata)}")
+
+
+@dataclass
+class Options:
+    """Base of every config dataclass: checks the range of each field when it is made."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            _check_range(each.name, getattr(self, each.name), each.metadata)
+
+
+def choice(group: str, name: str) -> Callable[[AnyClass], AnyClass]:
+    """Register a dataclass as the schema of `conf/<group>/<name>.yaml`."""
+
+    def register(cls: AnyClass) -> AnyClass:
+        kind = f"{group}/{name}"
+        CHOICES[kind] = cls
+        ConfigStore.instance().store(group=f"schema/{group}", name=name, node=cls)
+        return cls
+
+    return register
+
+
+def kind_of(options: Any) -> str:
+    """"group/name" of a config dataclass: `kind_of(TinyConfig()) == "encoder/tiny"`."""
+    return next(kind for kind, cls in CHOICES.items() if cls is type(options))
+
+
+def name_of(options: Any) -> str:
+    """The name under which a choice is known: `name_of(TinyConfig()) == "tiny"`."""
+    return kind_of(options).split("/", 1)[1]
+
+
+# ---------------------------------------------------------------------------------------------------------------- data
+
+
+class Resize(Enum):
+    """How an image of another shape becomes the encoder's: stretched, or fitted and padded with its border's colour."""
+
+    squash = "squash"
+    pad = "pad"
+
+
+class Invert(Enum):
+    """Whether photos are turned negative: Fashion-MNIST shows light garments on black, shops show them on white."""
+
+    never = "never"
+    always = "always"
+    white_background = "white_background"
+
+
+@dataclass
+class DataConfig(Options):
+    """Where the images come from, what they are turned into, and how many make one optimizer step."""
+
+    root: str | None = option(None, free_text=True)
+    """Folder of the data; by default the places that the data set's own module names."""
+    size: int = option(28, at_least=8, at_most=4096)
+    """Height and width that the encoder sees, in pixels."""
+    channels: int = option(1, at_least=1, at_most=3)
+    """1 (grey) or 3 (RGB)."""
+    resize: Resize = Resize.squash
+    """How images of another shape are fitted into the square."""
+    batch_size: int = option(256, at_least=2)
+    """Images of one optimizer step, over all processes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels == 2:
+            raise LapelError("data.channels=2: must be 1 (grey) or 3 (RGB)")
+
+
+@choice("data", "fashion_mnist")
+@dataclass
+class FashionMnistConfig(DataConfig):
+    """Fashion-MNIST (Xiao et al. 2017): 70,000 grey images of 28x28 in 10 classes; an item is its own category."""
+
+    val_images: int = option(5000, at_least=10, at_most=50000)
+    """Images of the training part kept for validation, the same number of each class."""
+    download: bool = True
+    """Fetch the files when they are neither in `data.root` nor in Debian's package folder."""
+    timeout: float = option(5.0, above=0)
+    """Seconds that a mirror may take to answer."""
+
+
+@choice("data", "wardrobe")
+@dataclass
+class WardrobeConfig(DataConfig):
+    """Garments drawn by the program: items with several views each, in categories; needs no download."""
+
+    size: int = option(48, at_least=8, at_most=4096)
+    channels: int = option(3, at_least=1, at_most=3)
+    items: int = option(800, at_least=10)
+    """Different garments."""
+    views: int = option(8, at_least=3)
+    """Pictures of each garment, which differ in pose, light, crop and background."""
+    drawing_seed: int = option(0, at_least=0)
+    """Another seed draws another wardrobe."""
+    val_share: float = option(0.1, above=0, at_most=0.4)
+    """Share of the items, all views of them, that are for validation."""
+    test_share: float = option(0.25, above=0, at_most=0.5)
+    """Share of the items, all views of them, that are for the test."""
+
+
+# -------------------------------------------------------------------------------------------------------------- encoder
+
+
+@dataclass
+class EncoderConfig(Options):
+    """The network that turns images into embeddings."""
+
+    embedding: int = option(64, at_least=2)
+    """Dimensions of the embedding."""
+
+
+@choice("encoder", "tiny")
+@dataclass
+class TinyConfig(EncoderConfig):
+    """A small residual network for images of about 28x28, trained from scratch."""
+
+    widths: list[int] = option([16, 32, 64, 128], at_least=1)
+    """Channels of each stage; every stage after the first halves the resolution."""
+
+
+# ------------------------------------------------------------------------------------------------------------- variants
+
+
+class Metric(Enum):
+    """How two embeddings are compared, in training, evaluation and the index alike."""
+
+    cosine = "cosine"
+    euclidean = "euclidean"
+
+
+class Label(Enum):
+    """Which label of an image an objective reads."""
+
+    item = "item"
+    category = "category"
+
+
+@dataclass
+class ObjectiveConfig(Options):
+    """One weighted term of the training loss."""
+
+    weight: float = option(1.0, at_least=0)
+    """Factor of this term in the sum."""
+    label: Label = Label.item
+    """The label that says which images are alike."""
+
+
+class ContrastiveForm(Enum):
+    """bell: `d^2` and `max(0, m^2 - d^2)` (Bell & Bala 2015). hadsell: `d^2` and `max(0, m - d)^2` (Hadsell 2006)."""
+
+    bell = "bell"
+    hadsell = "hadsell"
+
+
+class Pairs(Enum):
+    """given: the pairs that the sampler chose. all: every pair of the batch."""
+
+    given = "given"
+    all = "all"
+
+
+class Reduction(Enum):
+    """What a sum of pair or triplet losses is divided by: the number of terms above zero, or of all terms."""
+
+    active = "active"
+    mean = "mean"
+
+
+@choice("objective", "contrastive")
+@dataclass
+class ContrastiveConfig(ObjectiveConfig):
+    """Contrastive loss on pairs: alike ones are pulled together, the others pushed apart up to the margin."""
+
+    form: ContrastiveForm = ContrastiveForm.bell
+    pairs: Pairs = Pairs.all
+    margin: float = option(1.0, above=0)
+    """Euclidean distance beyond which a negative pair is left alone."""
+    reduction: Reduction = Reduction.active
+    """How each kind of pair (positive, negative) is averaged, before the two averages are added."""
+
+
+class Triplets(Enum):
+    """given: from the sampler. The others: from the batch, all valid ones, the semi-hard, or each anchor's hardest."""
+
+    given = "given"
+    batch_all = "batch_all"
+    semi_hard = "semi_hard"
+    hard = "hard"
+
+
+@choice("objective", "triplet")
+@dataclass
+class TripletConfig(ObjectiveConfig):
+    """Triplet loss `max(0, d(a, p) - d(a, n) + margin)` with euclidean distances (Schroff et al. 2015)."""
+
+    triplets: Triplets = Triplets.semi_hard
+    margin: float = option(0.2, above=0)
+    """How much farther than the positive the negative must be."""
+    reduction: Reduction = Reduction.active
+
+
+@choice("objective", "cross_entropy")
+@dataclass
+class CrossEntropyConfig(ObjectiveConfig):
+    """A linear classifier on the embedding before it is normalised, with cross-entropy: the Cat part of Bell & Bala."""
+
+    label: Label = Label.category
+    smoothing: float = option(0.0, at_least=0, at_most=0.9)
+    """Share of the target that is spread over all classes."""
+
+
+@choice("variant", "base")
+@dataclass
+class VariantConfig(Options):
+    """A training method: named, weighted objectives, and the metric in which their embeddings are compared."""
+
+    name: str = MISSING
+    """What runs and tables call it."""
+    metric: Metric = MISSING
+    objectives: dict[str, ObjectiveConfig] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.objectives:
+            raise LapelError("variant.objectives is empty: give at least one (conf/variant/*.yaml show how)")
+
+
+# ------------------------------------------------------------------------------------------------------------- sampling
+
+
+@dataclass
+class SamplerConfig(Options):
+    """Which images meet in a batch."""
+
+
+@choice("sampler", "pairs")
+@dataclass
+class PairsConfig(SamplerConfig):
+    """Pairs of images, alike or not: half of the batch are anchors, the other half their partners."""
+
+    positives: float = option(0.5, at_least=0, at_most=1)
+    """Share of the pairs that show the same item."""
+    same_category: float = option(0.5, at_least=0, at_most=1)
+    """Share of the negative pairs that are of the same category (Bell & Bala: 0.8)."""
+
+
+@choice("sampler", "triplets")
+@dataclass
+class TripletsConfig(SamplerConfig):
+    """Triplets anchor, positive, negative: a third of the batch each."""
+
+    same_category: float = option(0.5, at_least=0, at_most=1)
+    """Share of the negatives that are of the anchor's category."""
+
+
+@choice("sampler", "balanced")
+@dataclass
+class BalancedConfig(SamplerConfig):
+    """Batches of `items` items with the same number of images each: every image meets others of its item."""
+
+    items: int | None = option(None, at_least=2)
+    """Items in a batch; by default as many as `images` images each leave room for."""
+    images: int = option(4, at_least=2)
+    """Images of an item in a batch, at least: with few items in the catalogue each gets more, to fill the batch."""
+
+
+# ------------------------------------------------------------------------------------------------- augmentation, optim
+
+
+@choice("augment", "none")
+@dataclass
+class AugmentConfig(Options):
+    """Random changes of the training images, with its own draw for each image."""
+
+    flip: float = option(0.0, at_least=0, at_most=1)
+    """Probability of a mirror image."""
+    shift: int = option(0, at_least=0)
+    """Largest shift in each direction, in pixels; what enters is black."""
+    erase: int = option(0, at_least=0)
+    """Side of a square that is blackened, in pixels."""
+
+
+class Schedule(Enum):
+    """one_cycle: up to `lr` and down to nearly 0 (Smith & Topin 2018). constant: `lr` throughout."""
+
+    one_cycle = "one_cycle"
+    constant = "constant"
+
+
+@choice("optim", "adamw")
+@dataclass
+class AdamWConfig(Options):
+    """AdamW (Loshchilov & Hutter 2019) and the course of its learning rate."""
+
+    lr: float = option(3e-3, above=0)
+    """Learning rate; the highest one of a schedule."""
+    weight_decay: float = option(0.05, at_least=0)
+    """Decay of weight matrices and filters; biases and normalisation are not decayed."""
+    schedule: Schedule = Schedule.one_cycle
+    warmup: float = option(0.25, at_least=0, at_most=1)
+    """Share of the steps in which the learning rate rises."""
+
+
+# -------------------------------------------------------------------------------------------------------------- trainer
+
+
+class Accelerator(Enum):
+    """auto: the GPU where there is one, else the CPU."""
+
+    auto = "auto"
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+class Precision(Enum):
+    """auto: bf16 autocast where the hardware computes in it (CUDA from Ampere on, CPUs with AMX), else fp32."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+
+
+@choice("trainer", "base")
+@dataclass
+class TrainerConfig(Options):
+    """Where and for how long to train."""
+
+    accelerator: Accelerator = Accelerator.auto
+    devices: int = option(1, at_least=1)
+    """Processes, each with a device of its own (on the CPU: a share of the cores)."""
+    precision: Precision = Precision.auto
+    max_epochs: int = option(4, at_least=1)
+    max_steps: int | None = option(None, at_least=1)
+    """Stop after this many optimizer steps, if that comes before `max_epochs`."""
+    checkpoint_every: int | None = option(None, at_least=1)
+    """Write `last.ckpt` every so many steps, besides at the end of each epoch."""
+    log_every: int = option(50, at_least=1)
+    """Steps between two points of a TensorBoard curve."""
+    threads: int | None = option(None, at_least=1)
+    """CPU threads of each process; by default the cores, shared out over the processes."""
+
+
+# ------------------------------------------------------------------------------------------------------------- commands
+
+
+@dataclass
+class TrainConfig(Options):
+    """Everything that defines a training run."""
+
+    data: DataConfig = MISSING
+    encoder: EncoderConfig = MISSING
+    variant: VariantConfig = MISSING
+    sampler: SamplerConfig = MISSING
+    augment: AugmentConfig = MISSING
+    optim: AdamWConfig = MISSING
+    trainer: TrainerConfig = MISSING
+    seed: int = option(0, at_least=0, at_most=2**32 - 1)
+    """Seed of everything random: initial weights, batches, augmentation."""
+
+    @property
+    def name(self) -> str:
+        """Data, variant and encoder, by name: the beginning of the run folder's name."""
+        return f"{name_of(self.data)}-{self.variant.name}-{name_of(self.encoder)}"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_batch(self.data.batch_size, self.sampler)
+        _check_given(self.variant, self.sampler)
+        if self.data.batch_size < self.trainer.devices * 2:
+            raise LapelError(
+                f"data.batch_size={self.data.batch_size}: must be at least 2 images for each of "
+                f"trainer.devices={self.trainer.devices}"
+            )
+
+
+def _check_batch(batch_size: int, sampler: SamplerConfig) -> None:
+    """Raise if the batch cannot be made of whole pairs, triplets or items."""
+    part = {PairsConfig: ("pairs", 2), TripletsConfig: ("triplets", 3)}.get(type(sampler))
+    if part and batch_size < part[1]:
+        raise LapelError(f"data.batch_size={batch_size}: must be at least {part[1]} for sampler={part[0]}")
+    if isinstance(sampler, BalancedConfig) and batch_size < (sampler.items or 2) * sampler.images:
+        raise LapelError(
+            f"data.batch_size={batch_size}: must be at least sampler.items x sampler.images = "
+            f"{sampler.items or 2} x {sampler.images}"
+        )
+
+
+def _check_given(variant: VariantConfig, sampler: SamplerConfig) -> None:
+    """Raise if an objective asks for pairs or triplets that the sampler does not give."""
+    for name, objective in variant.objectives.items():
+        key = f"variant.objectives.{name}"
+        if isinstance(objective, ContrastiveConfig) and objective.pairs is Pairs.given:
+            if not isinstance(sampler, PairsConfig):
+                raise LapelError(f"{key}.pairs=given: needs sampler=pairs, or use {key}.pairs=all")
+        if isinstance(objective, TripletConfig) and objective.triplets is Triplets.given:
+            if not isinstance(sampler, TripletsConfig):
+                raise LapelError(f"{key}.triplets=given: needs sampler=triplets, or use {key}.triplets=semi_hard")
+
+
+class Split(Enum):
+    """Parts of a catalogue."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+class Checkpoint(Enum):
+    """best: the highest MAP@R on val. last: where training ended."""
+
+    best = "best"
+    last = "last"
+
+
+@dataclass
+class MovedData(Options):
+    """Where a trained run's data now is."""
+
+    root: str | None = option(None, free_text=True)
+    """Folder of the data, where it is no longer where the run found it."""
+
+
+@dataclass
+class EvaluateConfig(Options):
+    """Scores a trained run on one split of its data."""
+
+    run: str = option("runs/latest", free_text=True)
+    """Run folder."""
+    checkpoint: Checkpoint = Checkpoint.best
+    split: Split = Split.test
+    k: list[int] = option([1, 5, 10], at_least=1)
+    """The K of recall@K and precision@K."""
+    accelerator: Accelerator = Accelerator.auto
+    data: MovedData = field(default_factory=MovedData)
+    memory: float = option(256.0, above=0)
+    """Megabytes of similarities held at once; results do not depend on it."""
+
+
+class Rows(Enum):
+    """gallery: the test part's gallery. all: every image of the catalogue."""
+
+    gallery = "gallery"
+    all = "all"
+
+
+@dataclass
+class ExportOptions(Options):
+    """What goes into the bundle."""
+
+    rows: Rows = Rows.gallery
+    invert: Invert = Invert.never
+    """Whether the exported encoder turns photos negative before it looks at them."""
+
+
+@dataclass
+class ExportConfig(Options):
+    """Writes a run's encoder and index as a bundle, checked against the model it came from."""
+
+    run: str = option("runs/latest", free_text=True)
+    """Run folder; the bundle is its subfolder `bundle`."""
+    checkpoint: Checkpoint = Checkpoint.best
+    export: ExportOptions = field(default_factory=ExportOptions)
+    data: MovedData = field(default_factory=MovedData)
+
+
+class TableFormat(Enum):
+    """How search results are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+@dataclass
+class SearchConfig(Options):
+    """Looks up the look-alikes of one image in a bundle."""
+
+    bundle: str = option("runs/latest/bundle", free_text=True)
+    """Bundle folder."""
+    image: str | None = option(None, free_text=True)
+    """Image file to search with."""
+    row: int | None = option(None, at_least=0)
+    """Row of items.parquet to search with, itself left out."""
+    k: int = option(10, at_least=1)
+    """Look-alikes to show."""
+    format: TableFormat = TableFormat.table
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.image is None) == (self.row is None):
+            raise LapelError("give either image=FILE or row=N")
+
+
+COMMANDS: dict[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
+for _name, _cls in COMMANDS.items():
+    ConfigStore.instance().store(group="schema", name=_name, node=_cls)
+
+
+# -------------------------------------------------------------------------------------------------------- compose, check
+
+
+def compose(command: str, overrides: list[str]) -> Any:
+    """The checked config of a command: `compose("train", ["variant=siam", "seed=1"])`.
+
+    Args:
+        command: a key of `COMMANDS`.
+        overrides: in Hydra's grammar, as on the command line.
+
+    Raises:
+        LapelError: a misspelt key, a choice that does not exist, a wrong type, a value out of range: in one line.
+    """
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return to_config(hydra_compose(command, overrides))
+        with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
+            return to_config(hydra_compose(command, overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise LapelError(explain(error, COMMANDS[command])) from error
+
+
+def to_config(composed: DictConfig) -> Any:
+    """Turn what Hydra composed into checked dataclasses; a range error names the whole key."""
+    for key, value, metadata in _leaves(composed, ""):
+        _check_range(key, value, metadata)
+    try:
+        return OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise LapelError(explain(error, OmegaConf.get_type(composed))) from error
+
+
+def _leaves(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    """Every (whole key, value, field metadata) below a composed node."""
+    cls = OmegaConf.get_type(node)
+    metadata = {each.name: each.metadata for each in fields(cls)} if is_dataclass(cls) else {}
+    for name in node:
+        if metadata and name not in metadata:  # "+optim.lrr=1" passes Hydra
+            raise LapelError(_no_such_option(f"{prefix}{name}", list(metadata)))
+        if OmegaConf.is_missing(node, name):
+            continue
+        value = node[name]
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value, metadata.get(str(name), {})
+
+
+def free_text_keys(cls: type, prefix: str = "") -> set[str]:
+    """Keys of a command whose values are free text, those of every choice of its groups included."""
+    keys = set()
+    for each in fields(cls):
+        if each.metadata.get("free_text"):
+            keys.add(prefix + each.name)
+        inner = [chosen for kind, chosen in CHOICES.items() if kind.startswith(f"{each.name}/")]
+        for chosen in [*inner, *([each.type] if is_dataclass(each.type) else [])]:
+            keys |= free_text_keys(chosen, f"{prefix}{each.name}.")
+    return keys
+
+
+def explain(error: Exception, command: type) -> str:
+    """A Hydra or OmegaConf error as one line: the key, what is wrong with it, and what is allowed."""
+    text = " ".join(str(error).split())
+    cause = " ".join(str(error.__cause__).split()) if error.__cause__ else ""
+    if missing := re.search(r"Could not find '([^']+)'(?: Available options in '([^']+)': (.*?) Config search)?", text):
+        return _explain_missing_choice(missing)
+    if unknown := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", f"{cause} {text}"):
+        return _explain_unknown_key(unknown[1], unknown[2], text)
+    if group := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
+        return _no_such_option(group[1], [each.name for each in fields(command)])
+    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+    reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
+    return f"{key}: {reason}" if key else reason
+
+
+def _closest(word: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(word, allowed, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _explain_missing_choice(match: re.Match[str]) -> str:
+    path, group, listed = match.groups()
+    if not group:
+        return f"{path}: no such config"
+    name = path.removeprefix(f"{group}/")
+    allowed = listed.split()
+    return f"{group}={name}: no such {group}; allowed are {', '.join(allowed)}{_closest(name, allowed)}"
+
+
+def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
+    known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), ExportOptions, MovedData]}
+    allowed = [each.name for each in fields(known[class_name])] if class_name in known else []
+    overridden = re.search(r"(?:Could not override|append to) '([^']+)'", text)
+    return _no_such_option(overridden[1] if overridden else key, allowed)
+
+
+def _no_such_option(whole_key: str, allowed: list[str]) -> str:
+    name = whole_key.rpartition(".")[2]
+    return f"{whole_key}: no such option; allowed here are {', '.join(allowed)}{_closest(name, allowed)}"
+
+
+# --------------------------------------------------------------------------------------------------------- plain configs
+
+
+def to_plain(options: Any) -> Any:
+    """A config dataclass as dicts, lists and scalars, each choice with its `kind`: what yaml and checkpoints hold."""
+    if is_dataclass(options) and not isinstance(options, type):
+        values = {each.name: to_plain(getattr(options, each.name)) for each in fields(options)}
+        kind = [kind for kind, cls in CHOICES.items() if cls is type(options)]
+        return {"kind": kind[0], **values} if kind else values
+    if isinstance(options, Enum):
+        return options.name
+    if isinstance(options, dict):
+        return {key: to_plain(value) for key, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [to_plain(value) for value in options]
+    return options
+
+
+def from_plain(plain: dict[str, Any], cls: type = TrainConfig) -> Any:
+    """The inverse of `to_plain`, checked as `compose` checks.
+
+    Raises:
+        LapelError: an unknown key or kind, a wrong type or a value out of range.
+    """
+    try:
+        return to_config(_structured(plain, cls))
+    except OmegaConfBaseException as error:
+        raise LapelError(explain(error, cls)) from error
+
+
+def _structured(plain: dict[str, Any], cls: type | None) -> DictConfig:
+    if (kind := plain.get("kind")) is not None:
+        if kind not in CHOICES:
+            raise LapelError(f"config kind {kind}: not known to this version of lapel")
+        cls = CHOICES[kind]
+    node = OmegaConf.structured(cls) if cls else OmegaConf.create()
+    for key, value in plain.items():
+        if key == "kind":
+            continue
+        if isinstance(value, dict) and "kind" in value:
+            node[key] = _structured(value, None)
+        elif isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+            for name, inner in value.items():
+                node[key][name] = _structured(inner, None)
+        else:
+            node[key] = value
+    return node

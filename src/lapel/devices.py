@@ -1,0 +1,50 @@
+"""Which device a process computes on, in which precision, and with how many threads."""
+
+import os
+import platform
+from pathlib import Path
+
+import torch
+
+from lapel.config import Accelerator, Precision
+from lapel.errors import LapelError
+
+
+def choose_device(accelerator: Accelerator, rank: int = 0) -> torch.device:
+    """The device of a process: for auto the GPU where there is one.
+
+    Raises:
+        LapelError: a GPU is asked for that is not there.
+    """
+    gpus = torch.cuda.device_count()
+    if accelerator is Accelerator.gpu and gpus <= rank:
+        raise LapelError(f"accelerator=gpu: {rank + 1} GPU(s) asked for, {gpus} here; allowed are cpu, auto")
+    if accelerator is Accelerator.cpu or gpus <= rank:
+        return torch.device("cpu")
+    return torch.device("cuda", rank)
+
+
+def choose_precision(precision: Precision, device: torch.device) -> Precision:
+    """auto: bf16 where the hardware multiplies in it; elsewhere it is emulated, and slower than fp32."""
+    if precision is not Precision.auto:
+        return precision
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _has_amx()
+    return Precision.bf16 if native else Precision.fp32
+
+
+def _has_amx() -> bool:
+    """Whether the CPU has Intel's matrix tiles for bf16."""
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.is_file() and " amx_bf16" in cpuinfo.read_text()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"

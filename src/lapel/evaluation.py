@@ -1,0 +1,128 @@
+"""Scores of a trained run: its checkpoint's encoder, on one split, with the search and the score of every other part."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lapel import datasets
+from lapel.catalog import Catalog
+from lapel.checkpoint import TrainedRun, open_run
+from lapel.config import Checkpoint, EvaluateConfig, Metric, Split
+from lapel.devices import choose_device
+from lapel.encoder import embed
+from lapel.figures import match_sheet
+from lapel.images import ImageStore
+from lapel.retrieval import NO_POSITION, own_positions, score, search
+from lapel.runs import write_json, written_whole
+
+logger = logging.getLogger(__name__)
+
+# Queries and matches of the picture `examples.png`.
+EXAMPLES = 12
+EXAMPLE_MATCHES = 10
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Score a run and write `evaluation/metrics.json` and `evaluation/examples.png` into its folder.
+
+    Other splits than test, and the last checkpoint instead of the best, go to `evaluation/<name>/`.
+
+    Returns:
+        What metrics.json holds: `recall@1` and the other means, and `protocol`.
+
+    Raises:
+        LapelError: the run, its checkpoint or its data are missing or damaged, or no query has a match.
+    """
+    run = open_run(config.run, config.checkpoint)
+    catalog = load_data(run, config.data.root)
+    device = choose_device(config.accelerator)
+    store = ImageStore.build(catalog, run.config.data, device)
+    queries, gallery = catalog.queries(config.split.name), catalog.gallery(config.split.name)
+    embeddings = embed_both(run, store, queries, gallery)
+    exclude = own_positions(queries, gallery)
+    metric = run.config.variant.metric
+    scores = score(
+        *embeddings, catalog.items[queries], catalog.items[gallery], metric, config.k, exclude, config.memory
+    )
+    result = {**scores.means(), "protocol": _protocol(config, run, catalog, len(scores.queries), scores.unmatched)}
+    folder = evaluation_folder(run.folder, config)
+    write_json(folder / "metrics.json", result)
+    shown = scores.queries[np.linspace(0, len(scores.queries) - 1, EXAMPLES).astype(np.int64)]
+    _draw_examples(folder / "examples.png", catalog, store, embeddings, queries, gallery, shown, metric)
+    logger.info("evaluated %s on %s: %s", run.folder.name, config.split.name, folder / "metrics.json")
+    return result
+
+
+def evaluation_folder(run: Path, config: EvaluateConfig) -> Path:
+    """Where an evaluation's files go: the plain one directly in `evaluation`, others below it by name."""
+    parts = [] if config.split is Split.test else [config.split.name]
+    parts += [] if config.checkpoint is Checkpoint.best else [config.checkpoint.name]
+    return run / "evaluation" / "-".join(parts) if parts else run / "evaluation"
+
+
+def load_data(run: TrainedRun, root: str | None) -> Catalog:
+    """The catalogue that a run was trained on, from another folder where one is named."""
+    data = run.config.data
+    return datasets.load(replace(data, root=root) if root else data)
+
+
+def embed_both(run: TrainedRun, store: ImageStore, queries: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
+    """Embeddings of queries and gallery; a row that is both is embedded once."""
+    encoder = run.encoder().to(store.device)
+    rows = np.union1d(queries, gallery)
+    embeddings = embed(encoder, store, rows)
+    return embeddings[np.searchsorted(rows, queries)], embeddings[np.searchsorted(rows, gallery)]
+
+
+def _protocol(config: EvaluateConfig, run: TrainedRun, catalog: Catalog, scored: int, unmatched: int) -> dict[str, Any]:
+    """Everything that a score depends on besides the weights."""
+    split = config.split.name
+    queries, gallery = catalog.queries(split), catalog.gallery(split)
+    metric = run.config.variant.metric
+    return {
+        "data": catalog.name,
+        "split": split,
+        "split_hash": catalog.split_hash(split),
+        "queries": scored,
+        "queries_without_match": unmatched,
+        "gallery": len(gallery),
+        "self_match": "a query's own row is left out of its gallery",
+        "queries_in_gallery": int((own_positions(queries, gallery) != NO_POSITION).sum()),
+        "seen_in_training": config.split is Split.train,
+        "metric": metric.name,
+        "normalized": metric is Metric.cosine,
+        "checkpoint": config.checkpoint.name,
+        "step": run.step,
+    }
+
+
+@torch.inference_mode()
+def _draw_examples(
+    path: Path,
+    catalog: Catalog,
+    store: ImageStore,
+    embeddings: tuple[Tensor, Tensor],
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    shown: np.ndarray,
+    metric: Metric,
+) -> None:
+    """Some queries, evenly spread over all of them, with their nearest gallery images."""
+    exclude = own_positions(queries, gallery)[shown]
+    nearest = search(embeddings[0][shown], embeddings[1], EXAMPLE_MATCHES, metric, exclude)
+    k = int((nearest.positions != NO_POSITION).sum(1).min())
+    rows, found = queries[shown], gallery[nearest.positions[:, :k]]
+    pixels = store.gather(found.reshape(-1)).cpu().numpy()
+    sheet = match_sheet(
+        store.gather(rows).cpu().numpy(),
+        pixels.reshape(len(shown), k, *pixels.shape[1:]),
+        catalog.items[found] == catalog.items[rows, None],
+        [catalog.item_names[item] for item in catalog.items[rows]],
+    )
+    with written_whole(path) as temporary:
+        sheet.save(temporary, format="PNG")

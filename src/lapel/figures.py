@@ -1,0 +1,51 @@
+"""Pictures for people: queries beside what was found for them."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+RIGHT = (46, 160, 67)
+WRONG = (218, 54, 51)
+PAPER = (255, 255, 255)
+INK = (40, 40, 40)
+
+# Shown side of one image and width of its frame and of the gaps, in pixels.
+SIDE = 72
+FRAME = 4
+GAP = 6
+
+
+def match_sheet(queries: np.ndarray, found: np.ndarray, right: np.ndarray, captions: list[str]) -> Image.Image:
+    """One line a query: the query, then what was found, best first, matches framed in green and the others in red.
+
+    Args:
+        queries: uint8 `[lines, channels, height, width]`.
+        found: uint8 `[lines, k, channels, height, width]`.
+        right: bool `[lines, k]`.
+        captions: of each line, short.
+    """
+    lines, k = right.shape
+    cell = SIDE + 2 * FRAME
+    left = 2 * GAP + cell
+    heading = 20
+    height = heading + lines * (cell + 18 + GAP)
+    sheet = Image.new("RGB", (left + GAP * 2 + k * (cell + GAP), height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((GAP, 4), "query", INK)
+    pen.text((left + GAP, 4), "nearest, best first (green: the same item, red: another one)", INK)
+    for line in range(lines):
+        top = heading + line * (cell + 18 + GAP)
+        sheet.paste(framed(queries[line], INK), (GAP, top))
+        pen.text((GAP, top + cell + 1), captions[line], INK)
+        for rank in range(k):
+            colour = RIGHT if right[line, rank] else WRONG
+            sheet.paste(framed(found[line, rank], colour), (left + GAP + rank * (cell + GAP), top))
+    return sheet
+
+
+def framed(pixels: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
+    """uint8 `[channels, height, width]` as a square picture with a coloured frame."""
+    grey = pixels.shape[0] == 1
+    image = Image.fromarray(pixels[0] if grey else np.ascontiguousarray(pixels.transpose(1, 2, 0))).convert("RGB")
+    whole = Image.new("RGB", (SIDE + 2 * FRAME, SIDE + 2 * FRAME), colour)
+    whole.paste(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (FRAME, FRAME))
+    return whole

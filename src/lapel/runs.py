@@ -1,0 +1,125 @@
+"""The run folder: its name, its link `latest`, its log file, and files that are written whole or not at all.
+
+    runs/<data>-<variant>-<encoder>-<time>/
+        config.yaml  train.log  train.json
+        checkpoints/best.ckpt  checkpoints/last.ckpt
+        tensorboard/  evaluation/  bundle/
+    runs/latest -> the newest of them
+"""
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from lapel.errors import LapelError
+
+RUNS = Path("runs")
+LATEST = "latest"
+CHECKPOINTS = "checkpoints"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path`, renamed to it at the end; nothing stays behind where the block fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """A readable json file."""
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def write_yaml(path: Path, content: Any) -> None:
+    """A yaml file of plain containers."""
+    with written_whole(path) as temporary:
+        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(content)))
+
+
+def new_folder(name: str, root: Path = RUNS) -> Path:
+    """Create `<root>/<name>-<time>`; where another process took that name, a number makes it its own."""
+    root.mkdir(parents=True, exist_ok=True)
+    base = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    number = 1
+    while True:
+        folder = root / (base if number == 1 else f"{base}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def check_unused(folder: Path) -> None:
+    """Raise if a folder already holds a trained run: nothing is overwritten."""
+    if any((folder / CHECKPOINTS).glob("*.ckpt")):
+        raise LapelError(f"hydra.run.dir={folder}: already holds a trained run; name another folder")
+
+
+def point_latest(folder: Path, root: Path = RUNS) -> None:
+    """Move the link `<root>/latest` to a run folder, in one step."""
+    root.mkdir(parents=True, exist_ok=True)
+    link = root / LATEST
+    if link.exists() and not link.is_symlink():
+        raise LapelError(f"{link}: is a folder or file, must be a link or absent; move it away")
+    temporary = root / f".{LATEST}-{os.getpid()}-{time.monotonic_ns()}"
+    temporary.symlink_to(os.path.relpath(folder.resolve(), root.resolve()))
+    temporary.replace(link)
+
+
+def is_started(folder: Path) -> bool:
+    """Whether training has begun in a run folder; before, there is nothing in it to keep."""
+    return (folder / CHECKPOINTS).is_dir()
+
+
+@contextmanager
+def removed_unless_started(folder: Path) -> Iterator[None]:
+    """Remove a run folder in which an error came before training began."""
+    try:
+        yield
+    except BaseException:
+        if not is_started(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """What lapel logs, also in a file with the time of each line."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger("lapel")
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def best_finished(folder: Path) -> Path | None:
+    """The finished trial of a sweep folder with the highest score on val; None where none finished."""
+    scores = {}
+    for summary in folder.glob("*/train.json"):
+        content = json.loads(summary.read_text())
+        scores[summary.parent] = content["monitored"]
+    return max(scores, key=lambda trial: scores[trial]) if scores else None
