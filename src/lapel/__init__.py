@@ -1,0 +1,39 @@
+"""lapel: trains, evaluates, exports and serves visual-similarity models for fashion images.
+
+>>> import lapel
+>>> config = lapel.compose("train", ["variant=siam", "seed=1"])  # doctest: +SKIP
+>>> lapel.train(config)  # doctest: +SKIP
+>>> bundle = lapel.load("runs/latest/bundle")  # doctest: +SKIP
+>>> bundle.search("photo.png", k=10)  # doctest: +SKIP
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lapel.bundle import Bundle, export, load
+    from lapel.composing import compose
+    from lapel.errors import LapelError
+    from lapel.evaluation import evaluate
+    from lapel.training import train
+
+__all__ = ["Bundle", "LapelError", "compose", "evaluate", "export", "load", "train"]
+__version__ = version("lapel")
+
+# Where each public name lives: imported when it is first used, so that `import lapel` is quick and brings no torch.
+_HOMES = {
+    "Bundle": "lapel.bundle",
+    "LapelError": "lapel.errors",
+    "compose": "lapel.composing",
+    "evaluate": "lapel.evaluation",
+    "export": "lapel.bundle",
+    "load": "lapel.bundle",
+    "train": "lapel.training",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lapel' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -62,12 +62,12 @@ class Catalog:
     @property
     def items(self) -> np.ndarray:
         """int64 `[rows]`."""
-        return self.table["item"].to_numpy()
+        return self.table["item"].to_numpy(copy=True)
 
     @property
     def categories(self) -> np.ndarray:
         """int64 `[rows]`."""
-        return self.table["category"].to_numpy()
+        return self.table["category"].to_numpy(copy=True)
 
     def rows(self, split: str) -> np.ndarray:
         """int64 rows of a split, ascending.
@@ -116,13 +116,17 @@ def _check_codes(name: str, table: pd.DataFrame, column: str, names: int) -> Non
     if codes.dtype != np.int64:
         raise LapelError(f"catalogue {name}: column {column} is {codes.dtype}, must be int64")
     if codes.min() < 0 or codes.max() >= names:
-        raise LapelError(f"catalogue {name}: column {column} goes from {codes.min()} to {codes.max()}, has {names} names")
+        raise LapelError(
+            f"catalogue {name}: column {column} goes from {codes.min()} to {codes.max()}, has {names} names"
+        )
 
 
 def _check_values(name: str, table: pd.DataFrame, column: str, allowed: tuple[str, ...]) -> None:
     found = set(table[column].unique()) - set(allowed)
     if found:
-        raise LapelError(f"catalogue {name}: column {column} holds {sorted(map(str, found))}, allowed are {list(allowed)}")
+        raise LapelError(
+            f"catalogue {name}: column {column} holds {sorted(map(str, found))}, allowed are {list(allowed)}"
+        )
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from lapel.config import Checkpoint, Invert, TrainConfig, from_plain
+from lapel.composing import from_plain
+from lapel.config import Checkpoint, Invert, TrainConfig
 from lapel.encoder import Encoder
 from lapel.encoder import build as build_encoder
 from lapel.errors import LapelError
@@ -21,9 +22,9 @@ ENCODER_PREFIX = "encoder."
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, each written under a temporary name in its own folder and then renamed.
+    """Lightning's checkpoint files, written under a temporary name in its own folder, then renamed.
 
-    Lightning's own writer stages the file in the system's temporary folder: across file systems its last step is a copy.
+    Lightning's own writer stages the file in the system's temporary folder: across file systems it ends in a copy.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:

@@ -1,30 +1,20 @@
 """Every option of lapel: its default, its unit and its allowed range, each kept here and nowhere else.
 
-A dataclass decorated with `choice` is one alternative of a Hydra group; the yaml of the same name under `conf/` says only
-what differs from it. `compose` turns command-line overrides into checked dataclasses, `to_plain` and `from_plain` carry
-them through yaml files and checkpoints. This module imports no torch, so that a typing mistake is told at once.
+A dataclass decorated with `choice` is one choice of a Hydra group; the yaml of the same name under `conf/` says only
+what differs from it. `lapel.composing` makes them from a command line, checked. Neither imports torch, so that a typing
+mistake is told at once.
 """
 
-import difflib
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import MISSING as NO_DEFAULT
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any, TypeVar
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_module
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, ListConfig
 
 from lapel.errors import LapelError
-
-CONFIG_MODULE = "lapel.conf"
-HYDRA_VERSION_BASE = "1.3"
 
 # kind ("group/name") -> dataclass: how a plain config finds its way back to the class it came from.
 CHOICES: dict[str, type] = {}
@@ -68,7 +58,7 @@ def _in_range(value: float, metadata: Any) -> bool:
     )
 
 
-def _check_range(key: str, value: Any, metadata: Any) -> None:
+def check_range(key: str, value: Any, metadata: Any) -> None:
     """Raise if a number, or a number of a list, lies outside the field's range. NaN never lies inside."""
     for number in value if isinstance(value, list | tuple | ListConfig) else [value]:
         bounded = isinstance(number, int | float) and not isinstance(number, bool)
@@ -82,7 +72,7 @@ class Options:
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            _check_range(each.name, getattr(self, each.name), each.metadata)
+            check_range(each.name, getattr(self, each.name), each.metadata)
 
 
 def choice(group: str, name: str) -> Callable[[AnyClass], AnyClass]:
@@ -98,7 +88,7 @@ def choice(group: str, name: str) -> Callable[[AnyClass], AnyClass]:
 
 
 def kind_of(options: Any) -> str:
-    """"group/name" of a config dataclass: `kind_of(TinyConfig()) == "encoder/tiny"`."""
+    """ "group/name" of a config dataclass: `kind_of(TinyConfig()) == "encoder/tiny"`."""
     return next(kind for kind, cls in CHOICES.items() if cls is type(options))
 
 
@@ -107,7 +97,7 @@ def name_of(options: Any) -> str:
     return kind_of(options).split("/", 1)[1]
 
 
-# ---------------------------------------------------------------------------------------------------------------- data
+# ------------------------------------------------------------------------------------------------ data
 
 
 class Resize(Enum):
@@ -178,7 +168,7 @@ class WardrobeConfig(DataConfig):
     """Share of the items, all views of them, that are for the test."""
 
 
-# -------------------------------------------------------------------------------------------------------------- encoder
+# --------------------------------------------------------------------------------------------- encoder
 
 
 @dataclass
@@ -198,7 +188,7 @@ class TinyConfig(EncoderConfig):
     """Channels of each stage; every stage after the first halves the resolution."""
 
 
-# ------------------------------------------------------------------------------------------------------------- variants
+# -------------------------------------------------------------------------------------------- variants
 
 
 class Metric(Enum):
@@ -305,7 +295,7 @@ class VariantConfig(Options):
             raise LapelError("variant.objectives is empty: give at least one (conf/variant/*.yaml show how)")
 
 
-# ------------------------------------------------------------------------------------------------------------- sampling
+# -------------------------------------------------------------------------------------------- sampling
 
 
 @dataclass
@@ -344,7 +334,7 @@ class BalancedConfig(SamplerConfig):
     """Images of an item in a batch, at least: with few items in the catalogue each gets more, to fill the batch."""
 
 
-# ------------------------------------------------------------------------------------------------- augmentation, optim
+# --------------------------------------------------------------------------------- augmentation, optim
 
 
 @choice("augment", "none")
@@ -381,7 +371,7 @@ class AdamWConfig(Options):
     """Share of the steps in which the learning rate rises."""
 
 
-# -------------------------------------------------------------------------------------------------------------- trainer
+# --------------------------------------------------------------------------------------------- trainer
 
 
 class Accelerator(Enum):
@@ -420,7 +410,7 @@ class TrainerConfig(Options):
     """CPU threads of each process; by default the cores, shared out over the processes."""
 
 
-# ------------------------------------------------------------------------------------------------------------- commands
+# -------------------------------------------------------------------------------------------- commands
 
 
 @dataclass
@@ -469,12 +459,12 @@ def _check_given(variant: VariantConfig, sampler: SamplerConfig) -> None:
     """Raise if an objective asks for pairs or triplets that the sampler does not give."""
     for name, objective in variant.objectives.items():
         key = f"variant.objectives.{name}"
-        if isinstance(objective, ContrastiveConfig) and objective.pairs is Pairs.given:
-            if not isinstance(sampler, PairsConfig):
-                raise LapelError(f"{key}.pairs=given: needs sampler=pairs, or use {key}.pairs=all")
-        if isinstance(objective, TripletConfig) and objective.triplets is Triplets.given:
-            if not isinstance(sampler, TripletsConfig):
-                raise LapelError(f"{key}.triplets=given: needs sampler=triplets, or use {key}.triplets=semi_hard")
+        given_pairs = isinstance(objective, ContrastiveConfig) and objective.pairs is Pairs.given
+        if given_pairs and not isinstance(sampler, PairsConfig):
+            raise LapelError(f"{key}.pairs=given: needs sampler=pairs, or use {key}.pairs=all")
+        given_triplets = isinstance(objective, TripletConfig) and objective.triplets is Triplets.given
+        if given_triplets and not isinstance(sampler, TripletsConfig):
+            raise LapelError(f"{key}.triplets=given: needs sampler=triplets, or use {key}.triplets=semi_hard")
 
 
 class Split(Enum):
@@ -574,153 +564,3 @@ class SearchConfig(Options):
 COMMANDS: dict[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}
 for _name, _cls in COMMANDS.items():
     ConfigStore.instance().store(group="schema", name=_name, node=_cls)
-
-
-# -------------------------------------------------------------------------------------------------------- compose, check
-
-
-def compose(command: str, overrides: list[str]) -> Any:
-    """The checked config of a command: `compose("train", ["variant=siam", "seed=1"])`.
-
-    Args:
-        command: a key of `COMMANDS`.
-        overrides: in Hydra's grammar, as on the command line.
-
-    Raises:
-        LapelError: a misspelt key, a choice that does not exist, a wrong type, a value out of range: in one line.
-    """
-    try:
-        if GlobalHydra.instance().is_initialized():
-            return to_config(hydra_compose(command, overrides))
-        with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
-            return to_config(hydra_compose(command, overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise LapelError(explain(error, COMMANDS[command])) from error
-
-
-def to_config(composed: DictConfig) -> Any:
-    """Turn what Hydra composed into checked dataclasses; a range error names the whole key."""
-    for key, value, metadata in _leaves(composed, ""):
-        _check_range(key, value, metadata)
-    try:
-        return OmegaConf.to_object(composed)
-    except OmegaConfBaseException as error:
-        raise LapelError(explain(error, OmegaConf.get_type(composed))) from error
-
-
-def _leaves(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Any]]:
-    """Every (whole key, value, field metadata) below a composed node."""
-    cls = OmegaConf.get_type(node)
-    metadata = {each.name: each.metadata for each in fields(cls)} if is_dataclass(cls) else {}
-    for name in node:
-        if metadata and name not in metadata:  # "+optim.lrr=1" passes Hydra
-            raise LapelError(_no_such_option(f"{prefix}{name}", list(metadata)))
-        if OmegaConf.is_missing(node, name):
-            continue
-        value = node[name]
-        if isinstance(value, DictConfig):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value, metadata.get(str(name), {})
-
-
-def free_text_keys(cls: type, prefix: str = "") -> set[str]:
-    """Keys of a command whose values are free text, those of every choice of its groups included."""
-    keys = set()
-    for each in fields(cls):
-        if each.metadata.get("free_text"):
-            keys.add(prefix + each.name)
-        inner = [chosen for kind, chosen in CHOICES.items() if kind.startswith(f"{each.name}/")]
-        for chosen in [*inner, *([each.type] if is_dataclass(each.type) else [])]:
-            keys |= free_text_keys(chosen, f"{prefix}{each.name}.")
-    return keys
-
-
-def explain(error: Exception, command: type) -> str:
-    """A Hydra or OmegaConf error as one line: the key, what is wrong with it, and what is allowed."""
-    text = " ".join(str(error).split())
-    cause = " ".join(str(error.__cause__).split()) if error.__cause__ else ""
-    if missing := re.search(r"Could not find '([^']+)'(?: Available options in '([^']+)': (.*?) Config search)?", text):
-        return _explain_missing_choice(missing)
-    if unknown := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", f"{cause} {text}"):
-        return _explain_unknown_key(unknown[1], unknown[2], text)
-    if group := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
-        return _no_such_option(group[1], [each.name for each in fields(command)])
-    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
-    reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
-    return f"{key}: {reason}" if key else reason
-
-
-def _closest(word: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(word, allowed, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _explain_missing_choice(match: re.Match[str]) -> str:
-    path, group, listed = match.groups()
-    if not group:
-        return f"{path}: no such config"
-    name = path.removeprefix(f"{group}/")
-    allowed = listed.split()
-    return f"{group}={name}: no such {group}; allowed are {', '.join(allowed)}{_closest(name, allowed)}"
-
-
-def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
-    known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), ExportOptions, MovedData]}
-    allowed = [each.name for each in fields(known[class_name])] if class_name in known else []
-    overridden = re.search(r"(?:Could not override|append to) '([^']+)'", text)
-    return _no_such_option(overridden[1] if overridden else key, allowed)
-
-
-def _no_such_option(whole_key: str, allowed: list[str]) -> str:
-    name = whole_key.rpartition(".")[2]
-    return f"{whole_key}: no such option; allowed here are {', '.join(allowed)}{_closest(name, allowed)}"
-
-
-# --------------------------------------------------------------------------------------------------------- plain configs
-
-
-def to_plain(options: Any) -> Any:
-    """A config dataclass as dicts, lists and scalars, each choice with its `kind`: what yaml and checkpoints hold."""
-    if is_dataclass(options) and not isinstance(options, type):
-        values = {each.name: to_plain(getattr(options, each.name)) for each in fields(options)}
-        kind = [kind for kind, cls in CHOICES.items() if cls is type(options)]
-        return {"kind": kind[0], **values} if kind else values
-    if isinstance(options, Enum):
-        return options.name
-    if isinstance(options, dict):
-        return {key: to_plain(value) for key, value in options.items()}
-    if isinstance(options, list | tuple):
-        return [to_plain(value) for value in options]
-    return options
-
-
-def from_plain(plain: dict[str, Any], cls: type = TrainConfig) -> Any:
-    """The inverse of `to_plain`, checked as `compose` checks.
-
-    Raises:
-        LapelError: an unknown key or kind, a wrong type or a value out of range.
-    """
-    try:
-        return to_config(_structured(plain, cls))
-    except OmegaConfBaseException as error:
-        raise LapelError(explain(error, cls)) from error
-
-
-def _structured(plain: dict[str, Any], cls: type | None) -> DictConfig:
-    if (kind := plain.get("kind")) is not None:
-        if kind not in CHOICES:
-            raise LapelError(f"config kind {kind}: not known to this version of lapel")
-        cls = CHOICES[kind]
-    node = OmegaConf.structured(cls) if cls else OmegaConf.create()
-    for key, value in plain.items():
-        if key == "kind":
-            continue
-        if isinstance(value, dict) and "kind" in value:
-            node[key] = _structured(value, None)
-        elif isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
-            for name, inner in value.items():
-                node[key][name] = _structured(inner, None)
-        else:
-            node[key] = value
-    return node

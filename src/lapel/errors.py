@@ -3,3 +3,11 @@
 
 class LapelError(Exception):
     """Bad input: the message is one line that names the thing, where it is, and what is allowed."""
+
+
+class InterruptedTrainingError(LapelError):
+    """Training was asked to stop (Ctrl-C, SIGTERM) and did so between two steps, with `last.ckpt` written."""
+
+
+class DataNotFoundError(LapelError):
+    """A data set is nowhere to be had; what is there but damaged is another error."""

@@ -1,4 +1,4 @@
-"""Scores of a trained run: its checkpoint's encoder, on one split, with the search and the score of every other part."""
+"""Scores of a trained run: its encoder, on one split of its data, with the search and score of every other part."""
 
 import logging
 from dataclasses import replace

@@ -1,8 +1,8 @@
 """Exact search and its scores: pure functions of embeddings and labels, the same for validation, evaluation and export.
 
-`search` lists the nearest gallery images of each query; `score` grades the lists. Both walk over the queries in tiles of
-a fixed shape and hold a bounded number of similarities at a time, so a result depends neither on that bound nor on how
-the tiles are shared out. Equal scores are ordered by gallery position, the lower first.
+`search` lists the nearest gallery images of each query; `score` grades the lists. Both walk over the queries in tiles
+of a fixed shape and hold a bounded number of similarities at a time, so a result depends neither on that bound nor on
+how the tiles are shared out. Equal scores are ordered by gallery position, the lower first.
 """
 
 from collections.abc import Iterator
@@ -205,7 +205,7 @@ def _count_matches(query_items: np.ndarray, gallery_items: np.ndarray, exclude: 
 def _similarities(
     queries: Tensor, gallery: Tensor, metric: Metric, exclude: np.ndarray | None, memory: float
 ) -> Iterator[tuple[int, Tensor]]:
-    """(first query, float32 `[some queries, gallery]`) in order: cosines, or minus squared distances; itself is -inf."""
+    """(first query, float32 `[some queries, gallery]`): cosines, or minus squared distances; -inf for itself."""
     _check_embeddings(queries, gallery)
     gallery = gallery.float()
     squares = gallery.square().sum(1)

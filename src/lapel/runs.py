@@ -1,10 +1,10 @@
 """The run folder: its name, its link `latest`, its log file, and files that are written whole or not at all.
 
-    runs/<data>-<variant>-<encoder>-<time>/
-        config.yaml  train.log  train.json
-        checkpoints/best.ckpt  checkpoints/last.ckpt
-        tensorboard/  evaluation/  bundle/
-    runs/latest -> the newest of them
+runs/<data>-<variant>-<encoder>-<time>/
+    config.yaml  train.log  train.json
+    checkpoints/best.ckpt  checkpoints/last.ckpt
+    tensorboard/  evaluation/  bundle/
+runs/latest -> the newest of them
 """
 
 import json

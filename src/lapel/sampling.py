@@ -222,7 +222,7 @@ def _blocks(codes: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 class PairSampler(Sampler):
-    """Half of the batch are anchors, the other half their partners: the positive pairs first, then the negative ones."""
+    """Half of the batch are anchors, the other half their partners; positive pairs come first, then negative ones."""
 
     def __init__(
         self, config: PairsConfig, labels: Labels, batch_size: int, seed: int, rank: int = 0, ranks: int = 1

@@ -1,7 +1,8 @@
 """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): where its four files are found, how they are checked, and its catalogue.
 
-The files are looked for in `data.root`, in the folder of Debian's package `dataset-fashion-mnist`, and in lapel's cache;
-then they are fetched from torchvision's mirrors or, where those do not answer, with `apt-get download` (no root needed).
+The files are looked for in `data.root`, in the folder of Debian's package `dataset-fashion-mnist` and in lapel's cache;
+then they are fetched from torchvision's mirrors or, where those do not answer, with `apt-get download`, which needs no
+root.
 Whatever their packing, what counts is the sha256 of the unpacked bytes.
 """
 
@@ -22,7 +23,7 @@ import pandas as pd
 
 from lapel.catalog import Catalog, stratified
 from lapel.config import FashionMnistConfig
-from lapel.errors import LapelError
+from lapel.errors import DataNotFoundError, LapelError
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def read_files(config: FashionMnistConfig) -> dict[str, bytes]:
         if _has_files(folder):
             return {name: _read_checked(folder, name) for name in CHECKSUMS}
     if not config.download:
-        raise LapelError(f"Fashion-MNIST: not in {', '.join(map(str, folders))}, and data.download=false")
+        raise DataNotFoundError(f"Fashion-MNIST: not in {', '.join(map(str, folders))}, and data.download=false")
     _fetch(cache, config.timeout)
     return {name: _read_checked(cache, name) for name in CHECKSUMS}
 
@@ -147,8 +148,9 @@ def _fetch(cache: Path, timeout: float) -> None:
             continue
         _keep(cache, contents)
         return
-    raise LapelError(
-        f"Fashion-MNIST cannot be had ({'; '.join(refusals)}); put its four gz files into a folder and give data.root=FOLDER"
+    raise DataNotFoundError(
+        f"Fashion-MNIST cannot be had ({'; '.join(refusals)}); "
+        "put its four gz files into a folder and give data.root=FOLDER"
     )
 
 
@@ -199,8 +201,8 @@ def _download_with_apt(timeout: float) -> dict[str, bytes]:
         ]  # fmt: skip
         _call([*apt, "update"], folder)
         _call([*apt, "download", DEBIAN_PACKAGE], folder)
-        package = next(folder.glob(f"{DEBIAN_PACKAGE}_*.deb"))
-        _call(["dpkg-deb", "-x", str(package), str(folder / "unpacked")], folder)
+        for package in folder.glob(f"{DEBIAN_PACKAGE}_*.deb"):
+            _call(["dpkg-deb", "-x", str(package), str(folder / "unpacked")], folder)
         unpacked = folder / "unpacked" / DEBIAN_FOLDER.relative_to("/")
         return {name: _read_checked(unpacked, name) for name in CHECKSUMS}
 

@@ -1,4 +1,4 @@
-"""What happens around the steps of a training: curves, validation and checkpoints, a progress bar, a clean interrupt."""
+"""What happens around the steps of a training: curves, validation, checkpoints, a progress bar, a clean interrupt."""
 
 import logging
 import signal
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from lapel.errors import LapelError
+from lapel.errors import InterruptedTrainingError, LapelError
 from lapel.losses import root, same_label, squared_distances
 from lapel.sampling import Batch
 from lapel.training.module import SimilarityModule, StepValues
@@ -27,10 +27,6 @@ MONITORED = "map@r"
 
 # Seconds after which another Ctrl-C means that waiting for the end of the step takes too long.
 IMPATIENCE = 2.0
-
-
-class Interrupted(LapelError):
-    """Training was asked to stop (Ctrl-C, SIGTERM) and did so between two steps, with `last.ckpt` written."""
 
 
 class Speed(Callback):
@@ -44,7 +40,9 @@ class Speed(Callback):
         self.seconds = 0.0
         self.resumed_at = 0.0
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Start the clock with the first step after a pause."""
         del trainer, pl_module, batch, batch_idx
         if not self.resumed_at:
@@ -70,7 +68,9 @@ class Speed(Callback):
 
 
 class Curves(Callback):
-    """TensorBoard scalars every `every` steps: the mean of each loss since the last point, and the state at the point."""
+    """TensorBoard scalars every `every` steps and at the end of each epoch: the mean of each loss since the last point,
+    and the state at the point.
+    """
 
     def __init__(self, every: int, speed: Speed) -> None:
         self.every = every
@@ -91,9 +91,9 @@ class Curves(Callback):
         for name, value in {"total": values.loss.detach(), **values.parts}.items():
             self.sums[name] = self.sums.get(name, 0) + value
         self.count += 1
-        last = batch.step + 1 == pl_module.total_steps
-        if (batch.step + 1) % self.every == 0 or last:
-            self._write(trainer, values, batch.step + 1)
+        step = batch.step + 1
+        if step % self.every == 0 or step % len(pl_module.sampler) == 0 or step == pl_module.total_steps:
+            self._write(trainer, values, step)
 
     def _write(self, trainer: pl.Trainer, values: StepValues, step: int) -> None:
         means = {f"loss/{name}": float(total) / self.count for name, total in self.sums.items()}
@@ -164,7 +164,8 @@ class Keeper(Callback):
             self.previous_handlers[number] = signal.signal(number, self._note_signal)
 
     def _note_signal(self, number: int, frame: FrameType | None) -> None:
-        """Remember the signal. A terminal and a launcher may both send it: only one that comes later is a second one."""
+        """Remember the signal. A terminal and a launcher may both send it: only a later one is a second one."""
+        del frame
         now = time.monotonic()
         if self.signal is None:
             self.signal, self.signalled_at = number, now
@@ -197,7 +198,9 @@ class Keeper(Callback):
             self.speed.pause()
             trainer.save_checkpoint(self.folder / "last.ckpt")
         if stopping and step < pl_module.total_steps:
-            raise Interrupted(f"stopped by a signal after step {step}; {self.folder / 'last.ckpt'} holds the state")
+            raise InterruptedTrainingError(
+                f"stopped by a signal after step {step}; {self.folder / 'last.ckpt'} holds the state"
+            )
 
     def _stopping(self, module: SimilarityModule) -> bool:
         """Whether any process got a signal: all of them must stop after the same step."""
@@ -211,7 +214,9 @@ class Keeper(Callback):
         means = module.validate().means()
         write_scalars(trainer, {f"val/{name}": value for name, value in means.items()}, step)
         epoch = step / len(module.sampler)
-        self.history.append({"step": step, "epoch": epoch, "images_per_second": self.speed.images_per_second(), **means})
+        self.history.append(
+            {"step": step, "epoch": epoch, "images_per_second": self.speed.images_per_second(), **means}
+        )
         improved = means[MONITORED] > self.best
         self.best = max(self.best, means[MONITORED])
         logger.info(

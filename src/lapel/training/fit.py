@@ -55,6 +55,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     speed = Speed()
     curves = Curves(config.trainer.log_every, speed)
     keeper = Keeper(folder / CHECKPOINTS, config.trainer.checkpoint_every, speed, curves)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
     trainer = pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=ranks if ranks > 1 else ([device.index] if device.type == "cuda" else 1),
@@ -68,6 +69,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
         # The sampler shards itself, validation is the keeper's, and so are the checkpoints and the bar.
         use_distributed_sampler=False,
         limit_val_batches=0,
+        log_every_n_steps=1,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -85,7 +87,7 @@ def _run(trainer: pl.Trainer, module: SimilarityModule) -> None:
     """Lightning's fit without the advice that does not apply here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*`log_every_n_steps`.*|.*no `val_dataloader`.*|.*isinstance.*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*|.*isinstance.*LeafSpec.*")
         trainer.fit(module)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from lapel.config import TrainConfig, from_plain, to_plain
-from lapel.errors import LapelError
+from lapel.composing import from_plain, to_plain
+from lapel.config import TrainConfig
+from lapel.errors import InterruptedTrainingError, LapelError
 from lapel.runs import check_unused, logged_to, new_folder, removed_unless_started, write_yaml
-from lapel.training.callbacks import Interrupted
 from lapel.training.fit import fit
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def train(config: TrainConfig, folder: Path | None = None) -> float:
 
     Raises:
         LapelError: the config cannot be carried out; a folder in which training has not begun is removed again.
-        Interrupted: by Ctrl-C or SIGTERM, after the step was finished and `checkpoints/last.ckpt` written.
+        InterruptedTrainingError: by Ctrl-C or SIGTERM, after the step was finished and `checkpoints/last.ckpt` written.
     """
     folder = folder or new_folder(config.name)
     check_unused(folder)
@@ -62,14 +62,14 @@ def _train_in_processes(config: TrainConfig, folder: Path) -> float:
     )
     outcome = elastic_launch(launch, _train_one_process)(to_plain(config), str(folder), logger.getEffectiveLevel())[0]
     if "interrupted" in outcome:
-        raise Interrupted(outcome["interrupted"])
+        raise InterruptedTrainingError(outcome["interrupted"])
     if "error" in outcome:
         raise LapelError(outcome["error"])
     return outcome["best"]
 
 
 def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[str, Any]:
-    """What each process runs. Errors that the user can mend travel as values: an exception would kill with a traceback."""
+    """What each process runs. What the user can mend travels as a value: an exception would come as a traceback."""
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("lapel").setLevel(level if rank == 0 else logging.WARNING)
@@ -78,7 +78,7 @@ def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[s
             return {"best": fit(from_plain(plain), Path(folder), rank, ranks)}
         with logged_to(Path(folder) / "train.log"):
             return {"best": fit(from_plain(plain), Path(folder), rank, ranks)}
-    except Interrupted as error:
+    except InterruptedTrainingError as error:
         return {"interrupted": str(error)}
     except LapelError as error:
         return {"error": str(error)}

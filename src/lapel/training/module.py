@@ -13,7 +13,8 @@ from torch import Tensor
 from lapel import losses
 from lapel.catalog import Catalog
 from lapel.checkpoint import LAPEL_KEY
-from lapel.config import Schedule, TrainConfig, to_plain
+from lapel.composing import to_plain
+from lapel.config import Schedule, TrainConfig
 from lapel.encoder import build as build_encoder
 from lapel.encoder import embed
 from lapel.images import Augmentation, ImageStore
@@ -161,9 +162,7 @@ class SimilarityModule(pl.LightningModule):
         optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
         if options.schedule is Schedule.constant:
             return optimizer
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, OneCycle(self.total_steps, options.warmup)
-        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, OneCycle(self.total_steps, options.warmup))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def draw(garment: Garment, seed: int, item: int, view: int, size: int) -> np.nda
     return _compose(cloth, opacity, shown, placed)
 
 
-# ---------------------------------------------------------------------------------------------------------------- view
+# ------------------------------------------------------------------------------------------------ view
 
 
 def imagine(seed: int, item: int, view: int) -> View:
@@ -133,7 +133,7 @@ def _garment_units(placed: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarra
     return inverse[0, 0] * across + inverse[0, 1] * down, inverse[1, 0] * across + inverse[1, 1] * down
 
 
-# -------------------------------------------------------------------------------------------------------------- canvas
+# ---------------------------------------------------------------------------------------------- canvas
 
 
 def _supersampling(size: int) -> int:
@@ -241,7 +241,7 @@ def _average(inks: np.ndarray, colours: np.ndarray, size: int) -> tuple[np.ndarr
     return np.asarray(cloth, dtype=np.float32), np.asarray(opacity, dtype=np.float32)[:, :, None] / 255
 
 
-# --------------------------------------------------------------------------------------------------------------- scene
+# ----------------------------------------------------------------------------------------------- scene
 
 
 def _compose(cloth: np.ndarray, opacity: np.ndarray, view: View, placed: np.ndarray) -> np.ndarray:

@@ -67,7 +67,7 @@ def lay_out(garment: Garment, spread: float) -> list[Shape]:
     return LAYOUTS[garment.category](garment, spread)
 
 
-# ------------------------------------------------------------------------------------------------------------ geometry
+# -------------------------------------------------------------------------------------------- geometry
 
 
 def _bend(start: Point, control: Point, end: Point) -> list[Point]:
@@ -134,7 +134,7 @@ def _belt(half_width: float, top: float) -> list[Shape]:
     ]
 
 
-# ---------------------------------------------------------------------------------------------------------------- tops
+# ------------------------------------------------------------------------------------------------ tops
 
 
 def _sleeves(garment: Garment, spread: float, shoulder: Point, armpit: Point) -> list[Shape]:
@@ -311,7 +311,7 @@ def _pleats(garment: Garment, waist: float, hem: float, top: float) -> list[Shap
     return [_seam((share * waist, top), (share * hem, garment.length)) for share in (-0.66, -0.33, 0.0, 0.33, 0.66)]
 
 
-# ------------------------------------------------------------------------------------------------------------- bottoms
+# --------------------------------------------------------------------------------------------- bottoms
 
 
 def _skirt(garment: Garment, spread: float) -> list[Shape]:
@@ -360,7 +360,7 @@ def _leg_details(garment: Garment, hip: float, outer: Point, inner: Point) -> li
     return shapes
 
 
-# --------------------------------------------------------------------------------------------------------- bag and shoe
+# ---------------------------------------------------------------------------------------- bag and shoe
 
 
 def _bag(garment: Garment, spread: float) -> list[Shape]:

@@ -1,0 +1,94 @@
+"""`make train`: trains, evaluates, exports and searches on the defaults, and says where each thing is.
+
+Arguments are overrides for train.py. Where Fashion-MNIST cannot be had, garments drawn by the program take its place.
+"""
+
+import json
+import logging
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lapel.composing import compose
+from lapel.config import FashionMnistConfig, TrainConfig
+from lapel.datasets import fashion_mnist
+from lapel.errors import DataNotFoundError, LapelError
+from lapel.runs import LATEST, RUNS
+
+SHOWN = ["recall@1", "recall@5", "recall@10", "map@r"]
+
+
+def main() -> None:
+    """Run the four steps, one after the other; stop at the first that fails, with its exit code."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("lapel").setLevel(logging.INFO)
+    try:
+        overrides = sys.argv[1:] + fallback(compose("train", sys.argv[1:]))
+    except LapelError as error:
+        sys.exit(f"make train: error: {error}")
+    # The commands below handle Ctrl-C themselves; a handler that does nothing lets them finish doing so.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    programs = Path(sys.executable).parent
+    seconds = {"train": run(sys.executable, "train.py", *overrides)}
+    folder = (RUNS / LATEST).resolve().relative_to(Path.cwd())
+    seconds["evaluate"] = run(sys.executable, "evaluate.py", f"run={folder}")
+    seconds["export"] = run(sys.executable, "export.py", f"run={folder}")
+    seconds["search"] = run(str(programs / "lapel-search"), f"bundle={folder / 'bundle'}", "row=0", "k=5")
+    show(folder, seconds)
+
+
+def fallback(config: TrainConfig) -> list[str]:
+    """The override that makes training possible where Fashion-MNIST is asked for and cannot be had."""
+    if not isinstance(config.data, FashionMnistConfig):
+        return []
+    try:
+        fashion_mnist.read_files(config.data)
+    except DataNotFoundError as error:
+        print(error)
+        print("Falling back on data=wardrobe, garments drawn by the program: its scores are not Fashion-MNIST's.")
+        return ["data=wardrobe"]
+    return []
+
+
+def run(*command: str) -> float:
+    """Run a command, shown as one would type it; its seconds."""
+    program = Path(command[0])
+    typed = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
+    print("\n$", shlex.join([str(typed), *command[1:]]), flush=True)
+    started = time.perf_counter()
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        sys.exit(code)
+    return time.perf_counter() - started
+
+
+def show(folder: Path, seconds: dict[str, float]) -> None:
+    """The closing table."""
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    protocol = metrics["protocol"]
+    table = Table(
+        title=f"{protocol['data']}, {protocol['split']} part, {protocol['queries']} queries", show_header=False
+    )
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name in SHOWN:
+        table.add_row(name, f"{metrics[name]:.4f}")
+    table.add_section()
+    for name, value in seconds.items():
+        table.add_row(f"{name}, seconds", f"{value:.0f}")
+    table.add_section()
+    for name in ("checkpoints/best.ckpt", "evaluation/metrics.json", "evaluation/examples.png", "bundle"):
+        table.add_row(Path(name).stem, str(folder / name))
+    table.add_row("curves", ".venv/bin/tensorboard --logdir runs")
+    Console(width=max(100, shutil.get_terminal_size().columns)).print(table)
+
+
+if __name__ == "__main__":
+    main()

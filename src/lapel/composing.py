@@ -1,0 +1,168 @@
+"""From a command line to checked config dataclasses, and from there through yaml files and checkpoints and back.
+
+What is wrong with an override is told in one line: the key, the mistake, and what is allowed.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lapel.config import CHOICES, COMMANDS, ExportOptions, MovedData, TrainConfig, check_range
+from lapel.errors import LapelError
+
+CONFIG_MODULE = "lapel.conf"
+HYDRA_VERSION_BASE = "1.3"
+
+
+def compose(command: str, overrides: list[str]) -> Any:
+    """The checked config of a command: `compose("train", ["variant=siam", "seed=1"])`.
+
+    Args:
+        command: a key of `COMMANDS`.
+        overrides: in Hydra's grammar, as on the command line.
+
+    Raises:
+        LapelError: a misspelt key, a choice that does not exist, a wrong type, a value out of range: in one line.
+    """
+    try:
+        if GlobalHydra.instance().is_initialized():
+            return to_config(hydra_compose(command, overrides))
+        with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
+            return to_config(hydra_compose(command, overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise LapelError(explain(error, COMMANDS[command])) from error
+
+
+def to_config(composed: DictConfig) -> Any:
+    """Turn what Hydra composed into checked dataclasses; a range error names the whole key."""
+    for key, value, metadata in _leaves(composed, ""):
+        check_range(key, value, metadata)
+    try:
+        return OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise LapelError(explain(error, OmegaConf.get_type(composed) or dict)) from error
+
+
+def _leaves(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Any]]:
+    """Every (whole key, value, field metadata) below a composed node."""
+    cls = OmegaConf.get_type(node)
+    metadata = {each.name: each.metadata for each in fields(cls)} if is_dataclass(cls) else {}
+    for name in node:
+        if metadata and name not in metadata:  # "+optim.lrr=1" passes Hydra
+            raise LapelError(_no_such_option(f"{prefix}{name}", list(metadata)))
+        if OmegaConf.is_missing(node, name):
+            continue
+        value = node[name]
+        if isinstance(value, DictConfig):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value, metadata.get(str(name), {})
+
+
+def free_text_keys(cls: type, prefix: str = "") -> set[str]:
+    """Keys of a command whose values are free text, those of every choice of its groups included."""
+    keys = set()
+    for each in fields(cls):
+        if each.metadata.get("free_text"):
+            keys.add(prefix + each.name)
+        inner = [chosen for kind, chosen in CHOICES.items() if kind.startswith(f"{each.name}/")]
+        for chosen in [*inner, *([each.type] if is_dataclass(each.type) else [])]:
+            keys |= free_text_keys(chosen, f"{prefix}{each.name}.")
+    return keys
+
+
+def explain(error: Exception, command: type) -> str:
+    """A Hydra or OmegaConf error as one line: the key, what is wrong with it, and what is allowed."""
+    text = " ".join(str(error).split())
+    cause = " ".join(str(error.__cause__).split()) if error.__cause__ else ""
+    if missing := re.search(r"Could not find '([^']+)'(?: Available options in '([^']+)': (.*?) Config search)?", text):
+        return _explain_missing_choice(missing)
+    if unknown := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", f"{cause} {text}"):
+        return _explain_unknown_key(unknown[1], unknown[2], text)
+    if group := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
+        return _no_such_option(group[1], [each.name for each in fields(command)])
+    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+    reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
+    return f"{key}: {reason}" if key else reason
+
+
+def _closest(word: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(word, allowed, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _explain_missing_choice(match: re.Match[str]) -> str:
+    path, group, listed = match.groups()
+    if not group:
+        return f"{path}: no such config"
+    name = path.removeprefix(f"{group}/")
+    allowed = listed.split()
+    return f"{group}={name}: no such {group}; allowed are {', '.join(allowed)}{_closest(name, allowed)}"
+
+
+def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
+    known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), ExportOptions, MovedData]}
+    allowed = [each.name for each in fields(known[class_name])] if class_name in known else []
+    overridden = re.search(r"(?:Could not override|append to) '([^']+)'", text)
+    return _no_such_option(overridden[1] if overridden else key, allowed)
+
+
+def _no_such_option(whole_key: str, allowed: list[str]) -> str:
+    name = whole_key.rpartition(".")[2]
+    return f"{whole_key}: no such option; allowed here are {', '.join(allowed)}{_closest(name, allowed)}"
+
+
+def to_plain(options: Any) -> Any:
+    """A config dataclass as dicts, lists and scalars, each choice with its `kind`: what yaml and checkpoints hold."""
+    if is_dataclass(options) and not isinstance(options, type):
+        values = {each.name: to_plain(getattr(options, each.name)) for each in fields(options)}
+        kind = [kind for kind, cls in CHOICES.items() if cls is type(options)]
+        return {"kind": kind[0], **values} if kind else values
+    if isinstance(options, Enum):
+        return options.name
+    if isinstance(options, dict):
+        return {key: to_plain(value) for key, value in options.items()}
+    if isinstance(options, list | tuple):
+        return [to_plain(value) for value in options]
+    return options
+
+
+def from_plain(plain: dict[str, Any], cls: type = TrainConfig) -> Any:
+    """The inverse of `to_plain`, checked as `compose` checks.
+
+    Raises:
+        LapelError: an unknown key or kind, a wrong type or a value out of range.
+    """
+    try:
+        return to_config(_structured(plain, cls))
+    except OmegaConfBaseException as error:
+        raise LapelError(explain(error, cls)) from error
+
+
+def _structured(plain: dict[str, Any], cls: type | None) -> DictConfig:
+    if (kind := plain.get("kind")) is not None:
+        if kind not in CHOICES:
+            raise LapelError(f"config kind {kind}: not known to this version of lapel")
+        cls = CHOICES[kind]
+    node = OmegaConf.structured(cls) if cls else OmegaConf.create()
+    for key, value in plain.items():
+        if key == "kind":
+            continue
+        if isinstance(value, dict) and "kind" in value:
+            node[key] = _structured(value, None)
+        elif isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
+            for name, inner in value.items():
+                node[key][name] = _structured(inner, None)
+        else:
+            node[key] = value
+    return node

@@ -1,0 +1,95 @@
+"""The FAISS index of a bundle: made from embeddings, written, read, and searched."""
+
+from pathlib import Path
+from typing import Any
+
+import faiss
+import numpy as np
+
+from lapel.config import Metric
+from lapel.errors import LapelError
+from lapel.retrieval import Neighbors
+
+# Two searches may order rows differently whose scores are so near (relative to the score, for distances).
+NEAR_TIE = 1e-5
+
+# FAISS computes euclidean distances of fewer than 20 queries directly, and those of more from products, which is off by
+# more than a near-tie where images are alike.
+DIRECT_QUERIES = 16
+
+
+def build_index(embeddings: np.ndarray, metric: Metric) -> Any:
+    """An exact index over float32 `[rows, dimensions]`: inner products for cosine, squared distances else."""
+    dimensions = embeddings.shape[1]
+    index = faiss.IndexFlatIP(dimensions) if metric is Metric.cosine else faiss.IndexFlatL2(dimensions)
+    index.add(np.ascontiguousarray(embeddings, np.float32))  # pyright: ignore[reportCallIssue]
+    return index
+
+
+def write_index(index: Any, path: Path) -> None:
+    """Write an index file."""
+    faiss.write_index(index, str(path))
+
+
+def read_index(path: Path) -> Any:
+    """Read an index file."""
+    try:
+        return faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise LapelError(f"{path}: not a readable FAISS index ({' '.join(str(error).split())[:200]})") from error
+
+
+def search_index(index: Any, queries: np.ndarray, k: int, metric: Metric) -> Neighbors:
+    """The `k` nearest rows of each query, best first, with scores as `retrieval.search` gives them.
+
+    Args:
+        index: as from `build_index`.
+        queries: float32 `[queries, dimensions]`; unit vectors for cosine.
+        k: length of the lists.
+        metric: of the model.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    step = len(queries) if metric is Metric.cosine else DIRECT_QUERIES
+    parts = [index.search(queries[start : start + step], k) for start in range(0, len(queries), step)]
+    values, positions = (np.concatenate(each) for each in zip(*parts, strict=True))
+    if metric is Metric.euclidean:  # FAISS gives squares
+        values = -np.sqrt(np.maximum(values, 0))
+    return Neighbors(positions, np.where(positions < 0, -np.inf, values).astype(np.float32))
+
+
+def disagreements(first: Neighbors, second: Neighbors, metric: Metric) -> np.ndarray:
+    """Queries for which two searches differ by more than the order of near-ties.
+
+    At each rank both must show the same row; or scores that nearly tie, and rows of which each stands in the other list
+    with nearly that score, or ties with the end of that list.
+
+    Returns:
+        int64 positions of the queries.
+    """
+    same = (first.positions == second.positions) & _near(first.scores, second.scores, metric)
+    suspects = np.flatnonzero(~same.all(1)).tolist()
+    wrong = [
+        query
+        for query in suspects
+        if not _near(first.scores[query], second.scores[query], metric).all()
+        or not _stands_in(first, second, query, metric)
+        or not _stands_in(second, first, query, metric)
+    ]
+    return np.array(wrong, np.int64)
+
+
+def _near(first: np.ndarray, second: np.ndarray, metric: Metric) -> np.ndarray:
+    """Whether scores nearly tie; two ends of a list (-inf) do."""
+    scale = np.maximum(np.abs(second), 1e-4) if metric is Metric.euclidean else 1.0
+    with np.errstate(invalid="ignore"):
+        return (first == second) | (np.abs(first - second) < NEAR_TIE * scale)
+
+
+def _stands_in(shown: Neighbors, other: Neighbors, query: int, metric: Metric) -> bool:
+    """Whether each row shown for a query stands in the other list with nearly its score, or ties with its end."""
+    places = {row: place for place, row in enumerate(other.positions[query])}
+    for row, score in zip(shown.positions[query], shown.scores[query], strict=True):
+        expected = other.scores[query][places.get(row, -1)]
+        if not _near(score, expected, metric):
+            return False
+    return True
