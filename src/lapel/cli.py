@@ -43,6 +43,9 @@ from lapel.runs import best_finished, new_folder, point_latest
 
 logger = logging.getLogger(__name__)
 
+# Whether the user asked, by HYDRA_FULL_ERROR=1, for tracebacks in place of one line.
+FULL_ERRORS = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 
@@ -126,7 +129,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
 
     HYDRA_FULL_ERROR=1 shows where it came from instead.
     """
-    if os.environ.get("HYDRA_FULL_ERROR") == "1" and not _SET_HERE:
+    if FULL_ERRORS:
         yield
         return
     try:
@@ -138,10 +141,6 @@ def told_in_one_line(program: str) -> Iterator[None]:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         raise SystemExit(EXIT_INTERRUPTED) from None
-
-
-# Whether HYDRA_FULL_ERROR was set by `run_hydra`, so that Hydra hands its errors on, and not by the user.
-_SET_HERE: list[bool] = []
 
 
 def run_hydra(command: str, task: Callable[[DictConfig], Any]) -> None:
@@ -174,13 +173,14 @@ def run_hydra(command: str, task: Callable[[DictConfig], Any]) -> None:
 def _start_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:
     """Hand over to Hydra, whose errors become one line."""
     sys.argv[1:] = arguments
-    if os.environ.get("HYDRA_FULL_ERROR") != "1":
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints several lines of its own and exits
-        _SET_HERE.append(True)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints several lines of its own and exits
     try:
         hydra.main(version_base=HYDRA_VERSION_BASE, config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise LapelError(explain(error, COMMANDS[command])) from error
+    finally:
+        if not FULL_ERRORS:
+            del os.environ["HYDRA_FULL_ERROR"]
 
 
 def _finish_sweep(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -91,6 +91,8 @@ def explain(error: Exception, command: type) -> str:
         return _explain_unknown_key(unknown[1], unknown[2], text)
     if group := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
         return _no_such_option(group[1], [each.name for each in fields(command)])
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: cannot be read as key=value; quote special characters, as in \"key='a (1), b'\""
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
     reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
     return f"{key}: {reason}" if key else reason

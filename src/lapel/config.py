@@ -187,6 +187,11 @@ class TinyConfig(EncoderConfig):
     widths: list[int] = option([16, 32, 64, 128], at_least=1)
     """Channels of each stage; every stage after the first halves the resolution."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.widths:
+            raise LapelError("encoder.widths=[]: must have at least one width")
+
 
 # -------------------------------------------------------------------------------------------- variants
 
@@ -435,6 +440,12 @@ class TrainConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_batch(self.data.batch_size, self.sampler)
+        for name, reach, most in (
+            ("shift", self.augment.shift, self.data.size - 1),
+            ("erase", self.augment.erase, self.data.size),
+        ):
+            if reach > most:
+                raise LapelError(f"augment.{name}={reach}: must be at most {most} for data.size={self.data.size}")
         _check_given(self.variant, self.sampler)
         if self.data.batch_size < self.trainer.devices * 2:
             raise LapelError(

@@ -58,7 +58,7 @@ def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    pixels = np.array(image.convert("L" if channels == 1 else "RGB"))  # a copy: torch warns of read-only arrays
     return np.ascontiguousarray(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
 
 

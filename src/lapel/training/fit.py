@@ -43,30 +43,51 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     device = choose_device(config.trainer.accelerator, rank)
     torch.set_num_threads(config.trainer.threads or max(1, available_cores() // ranks))
     pl.seed_everything(config.seed, verbose=False)
+    module = _prepare(config, device, rank, ranks)
+    speed = Speed()
+    curves = Curves(config.trainer.log_every, speed)
+    keeper = Keeper(folder / CHECKPOINTS, config.trainer.checkpoint_every, speed, curves)
+    bar = ProgressBar(speed, curves, Console(stderr=True))
+    trainer = _trainer(config, folder, device, ranks, [speed, curves, keeper, bar])
+    if rank == 0:
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        point_latest(folder)
+    _run(trainer, module)
+    if rank == 0:
+        write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks))
+    return keeper.best
+
+
+def _prepare(config: TrainConfig, device: torch.device, rank: int, ranks: int) -> SimilarityModule:
+    """Data, sampler and model of one process."""
     catalog = datasets.load(config.data)
     store = ImageStore.build(catalog, config.data, device)
     sampler = sampling.build(config.sampler, catalog, "train", config.data.batch_size, config.seed, rank, ranks)
     module = SimilarityModule(config, catalog, store, sampler)
-    precision = choose_precision(config.trainer.precision, device)
     logger.info(
-        "training %s on %s in %s: %d images, %d steps", config.name, describe(device), precision.name,
+        "training %s on %s in %s: %d images, %d steps",
+        config.name, describe(device), choose_precision(config.trainer.precision, device).name,
         len(catalog.rows("train")), module.total_steps,
     )  # fmt: skip
-    speed = Speed()
-    curves = Curves(config.trainer.log_every, speed)
-    keeper = Keeper(folder / CHECKPOINTS, config.trainer.checkpoint_every, speed, curves)
+    return module
+
+
+def _trainer(
+    config: TrainConfig, folder: Path, device: torch.device, ranks: int, callbacks: list[pl.Callback]
+) -> pl.Trainer:
+    """Lightning's loop, without what lapel does itself: the sampler shards, and the keeper validates and saves."""
+    bf16 = choose_precision(config.trainer.precision, device) is Precision.bf16
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
-    trainer = pl.Trainer(
+    return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=ranks if ranks > 1 else ([device.index] if device.type == "cuda" else 1),
         strategy="ddp" if ranks > 1 else "auto",
-        precision="bf16-mixed" if precision is Precision.bf16 else "32-true",
+        precision="bf16-mixed" if bf16 else "32-true",
         max_epochs=config.trainer.max_epochs,
-        max_steps=module.total_steps,
+        max_steps=config.trainer.max_steps or -1,
         logger=TensorBoardLogger(folder, name="tensorboard", version=""),
-        callbacks=[speed, curves, keeper, ProgressBar(speed, curves, Console(stderr=True))],
+        callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
-        # The sampler shards itself, validation is the keeper's, and so are the checkpoints and the bar.
         use_distributed_sampler=False,
         limit_val_batches=0,
         log_every_n_steps=1,
@@ -74,13 +95,6 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    if rank == 0:
-        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-        point_latest(folder)
-    _run(trainer, module)
-    if rank == 0:
-        write_json(folder / "train.json", _summary(config, keeper, speed, device, precision, started, ranks))
-    return keeper.best
 
 
 def _run(trainer: pl.Trainer, module: SimilarityModule) -> None:
@@ -96,7 +110,6 @@ def _summary(
     keeper: Keeper,
     speed: Speed,
     device: torch.device,
-    precision: Precision,
     started: float,
     ranks: int,
 ) -> dict[str, Any]:
@@ -115,7 +128,7 @@ def _summary(
         "history": keeper.history,
         "device": describe(device),
         "processes": ranks,
-        "precision": precision.name,
+        "precision": choose_precision(config.trainer.precision, device).name,
         "versions": package_versions(),
         "python": platform.python_version(),
         "git_commit": git_commit(),

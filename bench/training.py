@@ -1,0 +1,97 @@
+"""How near training comes to its ceiling: images/s of `fit` against a loop that only steps the net on ready batches.
+
+    python bench/training.py [overrides of train.py]
+
+Both run in this process, in turns, on the same network, batch shape, precision and number of threads; the medians are
+printed as one JSON object. `fit` includes sampling, gathering, augmentation, losses, logging and the progress bar.
+"""
+
+import json
+import logging
+import os
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from lapel.composing import compose
+from lapel.config import Precision, TrainConfig
+from lapel.devices import available_cores, choose_device, choose_precision
+from lapel.encoder import build
+from lapel.training import fit
+
+ROUNDS = 5
+STEPS = 60
+WARM_UP = 5
+
+
+def main() -> None:
+    """Measure, then print."""
+    config: TrainConfig = compose("train", sys.argv[1:])
+    config = replace(config, trainer=replace(config.trainer, max_steps=STEPS))
+    device = choose_device(config.trainer.accelerator)
+    torch.set_num_threads(config.trainer.threads or available_cores())
+    logging.basicConfig(level=logging.WARNING)
+    ceiling, reached = [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)  # training moves the link runs/latest of the working directory
+        for number in range(ROUNDS):
+            ceiling.append(ready_batches(config, device))
+            reached.append(training(config, Path(scratch) / str(number)))
+        os.chdir("/")
+    value, peer_value = statistics.median(reached), statistics.median(ceiling)
+    shape = f"{config.data.batch_size}x{config.data.channels}x{config.data.size}x{config.data.size}"
+    print(
+        json.dumps(
+            {
+                "name": f"training/{config.name}/{shape}",
+                "value": round(value, 1),
+                "unit": "images/s",
+                "peer": "ready batches",
+                "peer_value": round(peer_value, 1),
+                "ratio": round(value / peer_value, 3),
+            }
+        )
+    )
+
+
+def ready_batches(config: TrainConfig, device: torch.device) -> float:
+    """Images/s of forward, a mean loss, backward and step on one batch that lies ready on the device."""
+    data = config.data
+    encoder = build(config.encoder, data, config.variant.metric).to(device).train()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3, fused=True)
+    batch = torch.randn(data.batch_size, data.channels, data.size, data.size, device=device)
+    autocast = choose_precision(config.trainer.precision, device) is Precision.bf16
+    started = 0.0
+    for step in range(WARM_UP + STEPS):
+        if step == WARM_UP:
+            synchronize(device)
+            started = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
+            loss = encoder.head(encoder.trunk(batch).mean(dim=(2, 3))).float().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    synchronize(device)
+    return STEPS * data.batch_size / (time.perf_counter() - started)
+
+
+def training(config: TrainConfig, folder: Path) -> float:
+    """Images/s of a real training."""
+    folder.mkdir()
+    fit(config, folder)
+    return json.loads((folder / "train.json").read_text())["images_per_second"]
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()

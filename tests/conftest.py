@@ -1,0 +1,47 @@
+"""What several tests share: a small trained run with its evaluation and bundle, made once."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import lapel
+from lapel.config import EvaluateConfig, ExportConfig
+
+# A wardrobe that trains in a second: few small grey drawings.
+TINY = [
+    "data=wardrobe",
+    "data.items=40",
+    "data.views=5",
+    "data.size=16",
+    "data.channels=1",
+    "data.batch_size=32",
+    "encoder.widths=[8,16]",
+    "encoder.embedding=16",
+    "augment.erase=4",
+    "trainer=cpu",
+    "trainer.max_epochs=2",
+]
+
+
+@pytest.fixture
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, in which `runs/` appears."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run, evaluated and exported. Not to be changed: tests that damage something copy it."""
+    folder = tmp_path_factory.mktemp("trained")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        lapel.train(lapel.compose("train", TINY))
+        run = (folder / "runs" / "latest").resolve()
+        lapel.evaluate(EvaluateConfig(run=str(run)))
+        lapel.export(ExportConfig(run=str(run)))
+    finally:
+        os.chdir(before)
+    return run

@@ -1,0 +1,158 @@
+"""The exported bundle: it answers as the model does, in any process, and is not left behind where it does not."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from PIL import Image
+
+import lapel
+from lapel import bundle as bundle_module
+from lapel.checkpoint import open_run
+from lapel.config import Checkpoint, ExportConfig, ExportOptions, Invert, Metric, Rows
+from lapel.errors import LapelError
+from lapel.retrieval import search
+
+# What a shop's own code may do: no lapel in sight.
+STRANGER = """
+import json, sys
+import faiss, numpy as np, torch
+from PIL import Image
+folder, photo = sys.argv[1:]
+manifest = json.load(open(f"{folder}/manifest.json"))
+image = Image.open(photo).convert("L" if manifest["input"]["channels"] == 1 else "RGB")
+pixels = torch.from_numpy(np.array(image)).reshape(1, image.height, image.width, -1).permute(0, 3, 1, 2)
+with torch.inference_mode():
+    embedding = torch.jit.load(f"{folder}/encoder.ts")(pixels).numpy()
+scores, rows = faiss.read_index(f"{folder}/index.faiss").search(embedding, 10)
+assert "lapel" not in sys.modules
+print(json.dumps([rows[0].tolist(), scores[0].tolist()]))
+"""
+
+
+@pytest.fixture(scope="module", params=["siam_cat_cos", "siam"])
+def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of each metric, exported."""
+    folder = tmp_path_factory.mktemp("run") / "one"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder.parent)
+        lapel.train(lapel.compose("train", [*TINY, f"variant={request.param}", "trainer.max_epochs=1"]), folder)
+        lapel.export(ExportConfig(run=str(folder)))
+    return folder
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    pixels = np.random.default_rng(1).integers(0, 256, (50, 31), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def test_a_process_without_lapel_finds_the_same(exported: Path, photo: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", STRANGER, str(exported / "bundle"), str(photo)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows, scores = json.loads(done.stdout)
+    bundle = lapel.load(exported / "bundle")
+    if bundle.metric is Metric.euclidean:
+        scores = (-np.sqrt(scores)).tolist()
+    found = bundle.search(photo, k=10)
+    assert found["row"].tolist() == rows
+    assert found["score"].tolist() == pytest.approx(scores, rel=1e-5)
+
+
+def test_the_bundle_embeds_and_searches_as_the_model_does(exported: Path) -> None:
+    bundle = lapel.load(exported / "bundle")
+    run = open_run(str(exported), Checkpoint.best)
+    images = torch.randint(0, 256, (6, 3, 33, 20), dtype=torch.uint8)
+    with torch.inference_mode():
+        expected = run.encoder()(images)
+    embeddings = bundle.embed(images)
+    np.testing.assert_allclose(embeddings, expected.numpy(), atol=1e-4)
+    if bundle.metric is Metric.cosine:
+        np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
+    gallery = torch.from_numpy(bundle.index.reconstruct_n(0, len(bundle.items)))
+    near = search(expected, gallery, 5, bundle.metric)
+    found = bundle.search(images, k=5)
+    assert found["row"].tolist() == near.positions.reshape(-1).tolist()
+    assert found["query"].tolist() == np.repeat(np.arange(6), 5).tolist()
+    assert found["item"].tolist() == bundle.items["item"].iloc[found["row"]].tolist()
+
+
+def test_images_of_several_kinds_and_sizes_give_one_table(exported: Path, photo: Path) -> None:
+    bundle = lapel.load(exported / "bundle")
+    with Image.open(photo) as image:
+        mixed = [photo, str(photo), image.copy(), np.array(image), np.zeros((9, 14, 3), np.uint8)]
+    embeddings = bundle.embed(mixed)
+    assert embeddings.shape == (5, 16)
+    assert all(np.array_equal(embeddings[0], each) for each in embeddings[1:4])
+    assert not np.array_equal(embeddings[0], embeddings[4])
+
+
+def test_a_row_does_not_find_itself(exported: Path) -> None:
+    bundle = lapel.load(exported / "bundle")
+    for row in (0, len(bundle.items) - 1):
+        found = bundle.search_row(row, k=len(bundle.items) + 5)
+        assert sorted(found["row"]) == [each for each in range(len(bundle.items)) if each != row]
+        assert found["score"].is_monotonic_decreasing
+
+
+def test_the_index_holds_the_gallery_or_all(exported: Path) -> None:
+    gallery = lapel.load(exported / "bundle").items
+    assert set(gallery["split"]) == {"test"}
+    assert set(gallery["role"]) == {"gallery"}
+    copy = Path(shutil.copytree(exported, exported.parent / f"copy of {exported.name}", dirs_exist_ok=True))
+    lapel.export(ExportConfig(run=str(copy), export=ExportOptions(rows=Rows.all)))
+    assert len(lapel.load(copy / "bundle").items) == 40 * 5
+
+
+def test_the_manifest_says_what_a_reader_needs(trained_run: Path) -> None:
+    manifest = lapel.load(trained_run / "bundle").manifest
+    scores = json.loads((trained_run / "evaluation" / "metrics.json").read_text())
+    assert manifest["scores"] == scores
+    assert (manifest["metric"], manifest["normalized"], manifest["embedding"]) == ("cosine", True, 16)
+    assert manifest["input"]["size"] == 16
+    assert manifest["config"]["variant"]["name"] == "siam_cat_cos"
+
+
+def test_inversion_is_part_of_the_exported_encoder(exported: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+    lapel.export(ExportConfig(run=str(copy), export=ExportOptions(invert=Invert.always)))
+    image = np.random.default_rng(2).integers(0, 256, (16, 16), dtype=np.uint8)
+    plain, inverting = lapel.load(exported / "bundle"), lapel.load(copy / "bundle")
+    np.testing.assert_allclose(plain.embed(image), inverting.embed(255 - image), atol=1e-6)
+
+
+@pytest.mark.parametrize("check", ["_check_encoder", "_check_index"])
+def test_a_bundle_that_disagrees_is_not_left_and_an_older_one_stays(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+    before = (copy / "bundle" / "manifest.json").read_bytes()
+    if check == "_check_encoder":
+        monkeypatch.setattr(bundle_module, "LARGEST_DIFFERENCE", -1.0)
+    else:
+        monkeypatch.setattr("lapel.index.disagreements", lambda *_: np.array([3]))
+    with pytest.raises(LapelError, match="not exported"):
+        lapel.export(ExportConfig(run=str(copy)))
+    assert (copy / "bundle" / "manifest.json").read_bytes() == before
+    assert sorted(each.name for each in copy.iterdir()) == sorted(each.name for each in exported.iterdir())
+    shutil.rmtree(copy / "bundle")
+    with pytest.raises(LapelError, match="not exported"):
+        lapel.export(ExportConfig(run=str(copy)))
+    assert not (copy / "bundle").exists()
+
+
+def test_loading_what_is_no_bundle_says_so(tmp_path: Path) -> None:
+    with pytest.raises(LapelError, match="nowhere: no such folder"):
+        lapel.load(tmp_path / "nowhere")
+    with pytest.raises(LapelError, match=r"manifest\.json: is missing"):
+        lapel.load(tmp_path)

@@ -1,0 +1,231 @@
+"""The commands as a person types them: what they print, how they fail, and file names with any character."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import TINY
+from PIL import Image
+
+from lapel import cli
+from lapel.config import SearchConfig, TableFormat
+from lapel.errors import LapelError
+
+COMMANDS = {
+    "train": cli.train_command,
+    "evaluate": cli.evaluate_command,
+    "export": cli.export_command,
+    "search": cli.search_command,
+}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], working_folder: Path):
+    """Call a command in this process: exit code, what it printed, what it said to stderr."""
+    assert working_folder
+
+    def call(command: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"lapel-{command}", *arguments])
+        try:
+            COMMANDS[command]()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 1
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def told_once(error: str) -> str:
+    """The one line of an error; fails where there are more, or a traceback."""
+    lines = error.strip().splitlines()
+    assert len(lines) == 1, error
+    assert "Traceback" not in error
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["variant=siamm"], "allowed are cat, siam"),
+        (["optim.lrr=1"], "allowed here are lr"),
+        (["data.batch_size=-1"], "at least 2"),
+        (["data.root=/no/such (folder)"], "/no/such (folder): no such folder"),
+        (["--cfg", "job", "seed=-1"], "at least 0"),
+        (["--config-dir", "/nowhere"], "no such folder"),
+        (["trainer=gpu", *TINY[:-2]], "accelerator=gpu"),
+    ],
+)
+def test_bad_training_options_end_in_one_line_and_leave_nothing(run, arguments: list[str], told: str) -> None:
+    code, _, error = run("train", *arguments)
+    assert code == 2
+    assert told in told_once(error)
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+def test_cfg_prints_the_whole_run_and_makes_no_folder(run) -> None:
+    code, printed, _ = run("train", "--cfg", "job", "variant=triplet")
+    assert code == 0
+    assert "objectives:\n    triplet:" in printed
+    assert "batch_size:" in printed
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_a_missing_run_is_named(run, command: str) -> None:
+    code, _, error = run(command, "run=missing run (1)")
+    assert code == 2
+    assert "run=missing run (1): no such run folder" in told_once(error)
+
+
+def test_a_run_without_checkpoint_is_named(run) -> None:
+    Path("empty").mkdir()
+    code, _, error = run("evaluate", "run=empty")
+    assert code == 2
+    assert "run=empty: has no checkpoints/best.ckpt" in told_once(error)
+
+
+def test_a_pickle_in_place_of_a_checkpoint_is_refused(run) -> None:
+    Path("bad/checkpoints").mkdir(parents=True)
+    Path("bad/checkpoints/best.ckpt").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")
+    code, _, error = run("evaluate", "run=bad")
+    assert code == 2
+    assert "best.ckpt: not a readable checkpoint" in told_once(error)
+    assert not Path("owned").exists()
+
+
+def test_train_evaluate_export_search_by_hand(run) -> None:
+    assert run("train", *TINY, "hydra.run.dir=my runs/one (1)")[0] == 0
+    folder = Path("my runs/one (1)")
+    assert Path("runs/latest").resolve() == folder.resolve()
+    code, printed, _ = run("evaluate", f"run={folder}")
+    assert code == 0
+    assert "recall@10" in printed
+    metrics = json.loads((folder / "evaluation/metrics.json").read_text())
+    assert metrics["protocol"]["split"] == "test"
+    with Image.open(folder / "evaluation/examples.png") as picture:
+        assert picture.width > 500
+    assert run("export", f"run={folder}")[0] == 0
+    code, printed, _ = run("search", f"bundle={folder}/bundle", "row=0", "k=3", "format=json")
+    assert code == 0
+    assert len(json.loads(printed)) == 3
+    assert run("train", *TINY, "hydra.run.dir=my runs/one (1)")[0] == 2
+
+
+def test_a_sweep_makes_a_folder_a_trial_and_points_latest_to_the_best(run) -> None:
+    code, _, error = run("train", "-m", *TINY, "seed=0,1", "trainer.max_epochs=1")
+    assert code == 0, error
+    summaries = {each.parent: json.loads(each.read_text()) for each in Path("runs").glob("sweep-*/*/train.json")}
+    assert sorted(summary["seed"] for summary in summaries.values()) == [0, 1]
+    best = max(summaries, key=lambda trial: summaries[trial]["monitored"])
+    assert Path("runs/latest").resolve() == best.resolve()
+
+
+def test_a_sweep_that_cannot_begin_leaves_nothing(run) -> None:
+    code, _, error = run("train", "-m", "variant=siamm,cat")
+    assert code == 2
+    assert "allowed are cat, siam" in told_once(error)
+    assert not list(Path("runs").iterdir())
+
+
+@pytest.fixture
+def bundle(trained_run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained_run / "bundle", tmp_path / "bundle"))
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("name", ["my photo (1).png", "a,b.png", "x=1.png", "ünï '\"[]{}$.png", "row=3", "null"])
+def test_any_file_name_can_be_searched_with(run, bundle: Path, photo: Image.Image, name: str) -> None:
+    photo.save(name, format="PNG")
+    code, printed, error = run("search", f"bundle={bundle}", f"image={name}", "k=4", "format=json")
+    assert code == 0, error
+    found = json.loads(printed)
+    assert len(found) == 4
+    assert [each["score"] for each in found] == sorted((each["score"] for each in found), reverse=True)
+    assert {"row", "score", "item", "category", "colour", "pattern"} <= set(found[0])
+
+
+def test_csv_and_table_show_the_same_rows(run, bundle: Path) -> None:
+    _, csv, _ = run("search", f"bundle={bundle}", "row=1", "k=3", "format=csv")
+    Path("found.csv").write_text(csv)
+    rows = pd.read_csv("found.csv")["row"]
+    _, table, _ = run("search", f"bundle={bundle}", "row=1", "k=3")
+    assert all(str(row) in table for row in rows)
+    assert 1 not in rows.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "give either image=FILE or row=N"),
+        (["image=x.png", "row=1"], "give either image=FILE or row=N"),
+        (["image=nothing.png"], "nothing.png: no such file"),
+        (["image=notes.txt"], "notes.txt: not a readable image"),
+        (["image=."], "not a readable image"),
+        (["row=100000"], "row=100000: must be from 0 to"),
+        (["row=-1"], "row=-1: must be at least 0"),
+        (["row=one"], "row"),
+        (["row=1", "k=0"], "k=0: must be at least 1"),
+        (["row=1", "format=xml"], "table, json, csv"),
+        (["row=1", "kk=3"], "kk"),
+        (["photo.png"], "photo.png: must be key=value"),
+    ],
+)
+def test_bad_searches_end_in_one_line(run, bundle: Path, arguments: list[str], told: str) -> None:
+    Path("notes.txt").write_text("this is no image")
+    code, printed, error = run("search", f"bundle={bundle}", *arguments)
+    assert (code, printed) == (2, "")
+    assert told in told_once(error)
+
+
+@pytest.mark.parametrize("name", ["encoder.ts", "index.faiss", "items.parquet"])
+def test_one_changed_byte_in_a_bundle_is_found_and_named(run, bundle: Path, name: str) -> None:
+    content = bytearray((bundle / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (bundle / name).write_bytes(bytes(content))
+    code, _, error = run("search", f"bundle={bundle}", "row=1")
+    assert code == 2
+    assert f"{name}: is not the file that was exported" in told_once(error)
+
+
+def test_a_changed_manifest_and_a_missing_file_are_named(run, bundle: Path) -> None:
+    (bundle / "index.faiss").unlink()
+    assert "index.faiss: is missing" in told_once(run("search", f"bundle={bundle}", "row=1")[2])
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text()[:-40])
+    assert "manifest.json: is damaged" in told_once(run("search", f"bundle={bundle}", "row=1")[2])
+    manifest.unlink()
+    assert "manifest.json: is missing" in told_once(run("search", f"bundle={bundle}", "row=1")[2])
+
+
+def test_literal_options_are_split_at_the_first_equals_sign() -> None:
+    config = cli.read_literally(["image=~/a=b, (c).png", "k=3", "format=csv"], SearchConfig)
+    assert (config.image, config.k, config.format) == ("~/a=b, (c).png", 3, TableFormat.csv)
+    with pytest.raises(LapelError, match="must be key=value"):
+        cli.read_literally(["image"], SearchConfig)
+
+
+def test_search_explains_itself(run) -> None:
+    code, printed, _ = run("search", "--help")
+    assert code == 0
+    assert "format=table|json|csv" in printed
+
+
+def test_importing_lapel_is_light() -> None:
+    """The base package, config, catalogue and bundle modules come without torch and Lightning."""
+    code = (
+        "import sys, lapel, lapel.composing, lapel.catalog, lapel.bundle, lapel.cli, lapel.datasets.wardrobe\n"
+        "print(sorted({'torch', 'pytorch_lightning', 'faiss', 'torchvision'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,175 @@
+"""From overrides to checked configs: every shipped one composes and builds, and mistakes are told in one line."""
+
+import copy
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+import lapel.encoder
+import lapel.losses
+from lapel.cli import quote_free_text
+from lapel.composing import compose, free_text_keys, from_plain, to_plain
+from lapel.config import (
+    CHOICES,
+    AdamWConfig,
+    ContrastiveConfig,
+    DataConfig,
+    EvaluateConfig,
+    ExportConfig,
+    PairsConfig,
+    TrainConfig,
+    TripletConfig,
+    kind_of,
+    name_of,
+)
+from lapel.errors import LapelError
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = ["data", "encoder", "variant", "sampler", "augment", "optim", "trainer"]
+SHIPPED = [f"{group}={each.stem}" for group in GROUPS for each in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("override", SHIPPED)
+def test_every_shipped_choice_composes_builds_and_survives_a_round_trip(override: str) -> None:
+    config = compose("train", [override])
+    encoder = lapel.encoder.build(config.encoder, config.data, config.variant.metric)
+    objectives = lapel.losses.build(config.variant, config.encoder.embedding, items=5, categories=3)
+    assert encoder.normalize == (config.variant.metric.name == "cosine")
+    assert set(objectives) == set(config.variant.objectives)
+    assert from_plain(to_plain(config)) == config
+
+
+def test_every_yaml_of_a_choice_has_its_schema_and_every_group_its_yaml() -> None:
+    for kind in CHOICES:
+        group, name = kind.split("/")
+        assert name in ("base", "none") or (CONF / group / f"{name}.yaml").is_file(), kind
+    assert {each.name for each in CONF.iterdir() if each.is_dir() and each.name[0] != "_"} == {*GROUPS, "objective"}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_other_commands_compose(command: str) -> None:
+    assert isinstance(compose(command, ["run=x"]), {"evaluate": EvaluateConfig, "export": ExportConfig}[command])
+
+
+def test_defaults_are_those_of_the_dataclasses() -> None:
+    config = compose("train", [])
+    assert (config.name, config.seed) == ("fashion_mnist-siam_cat_cos-tiny", 0)
+    assert config.optim == AdamWConfig()
+    assert kind_of(config.data) == "data/fashion_mnist"
+    assert name_of(config.sampler) == "balanced"
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("variant=siamm", ["variant=siamm", "siam_cat_cos", "did you mean siam"]),
+        ("optim.lrr=1", ["optim.lrr", "lr, weight_decay", "did you mean lr"]),
+        ("+optim.lrr=1", ["optim.lrr", "lr, weight_decay"]),
+        ("+nonsense=1", ["nonsense", "data, encoder, variant"]),
+        ("nonsense.deep=1", ["nonsense.deep", "data, encoder, variant"]),
+        ("data.batch_size=-1", ["data.batch_size=-1", "at least 2"]),
+        ("data.batch_size=many", ["data.batch_size", "many", "Integer"]),
+        ("data.channels=2", ["data.channels=2", "1 (grey) or 3 (RGB)"]),
+        ("optim.lr=0", ["optim.lr=0", "more than 0"]),
+        ("optim.lr=nan", ["optim.lr=nan", "more than 0"]),
+        ("augment.erase=29", ["augment.erase=29", "data.size=28"]),
+        ("augment.shift=28", ["augment.shift=28", "data.size=28"]),
+        ("encoder.widths=[16,0]", ["encoder.widths", "at least 1"]),
+        ("encoder.widths=[]", ["encoder.widths", "at least one"]),
+        ("seed=null", ["seed", "Optional"]),
+        ("~data", ["data", "missing"]),
+        ("data=[", ["data=["]),
+        ("variant.objectives.pair.margin=0", ["variant.objectives.pair.margin=0", "more than 0"]),
+        ("variant.objectives.pair.marginn=1", ["variant.objectives.pair.marginn", "did you mean margin"]),
+        ("variant.objectives.pair.form=l2", ["variant.objectives.pair.form", "bell, hadsell"]),
+        ("variant.objectives.other.margin=1", ["variant.objectives.other"]),
+        ("variant.objectives.pair.pairs=given", ["variant.objectives.pair.pairs=given", "sampler=pairs"]),
+        ("sampler.images=200", ["data.batch_size", "sampler.items x sampler.images"]),
+        ("trainer.devices=1000", ["trainer.devices=1000", "data.batch_size"]),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(override: str, told: list[str]) -> None:
+    with pytest.raises(LapelError) as error:
+        compose("train", [override])
+    assert "\n" not in str(error.value)
+    assert all(each in str(error.value) for each in told), str(error.value)
+
+
+def test_one_value_of_one_objective_can_be_overridden_and_an_objective_exchanged() -> None:
+    pair = compose("train", ["variant=siam", "variant.objectives.pair.margin=0.2"]).variant.objectives["pair"]
+    assert isinstance(pair, ContrastiveConfig)
+    assert pair.margin == 0.2
+    exchanged = compose("train", ["objective@variant.objectives.pair=triplet"]).variant.objectives
+    assert isinstance(exchanged["pair"], TripletConfig)
+    assert set(exchanged) == {"pair", "category"}
+
+
+def test_a_config_made_in_python_is_checked_too() -> None:
+    with pytest.raises(LapelError, match="lr=-1"):
+        AdamWConfig(lr=-1)
+    with pytest.raises(LapelError, match="positives=2"):
+        PairsConfig(positives=2)
+
+
+def test_a_plain_config_with_something_unknown_is_refused() -> None:
+    plain = to_plain(compose("train", []))
+    with pytest.raises(LapelError, match="momentum"):
+        from_plain({**plain, "optim": {**plain["optim"], "momentum": 1}})
+    with pytest.raises(LapelError, match="data/atlantis"):
+        from_plain({**plain, "data": {**plain["data"], "kind": "data/atlantis"}})
+    with pytest.raises(LapelError, match="batch_size=1"):
+        from_plain({**plain, "data": {**plain["data"], "batch_size": 1}})
+
+
+TINY_PLAIN = to_plain(compose("train", TINY))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    lr=st.floats(1e-6, 10),
+    widths=st.lists(st.integers(1, 64), min_size=1, max_size=4),
+    root=st.none() | st.text(st.characters(categories=["L", "N", "P", "Zs"]), min_size=1, max_size=12),
+)
+def test_plain_configs_come_back_equal(seed: int, lr: float, widths: list[int], root: str | None) -> None:
+    plain = copy.deepcopy(TINY_PLAIN)
+    plain["seed"], plain["optim"]["lr"], plain["encoder"]["widths"] = seed, lr, widths
+    plain["data"]["root"] = root
+    config = from_plain(plain)
+    assert isinstance(config, TrainConfig)
+    assert to_plain(config) == plain
+    assert config.data.root == root
+
+
+PATHS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=20)
+
+
+@settings(max_examples=25, deadline=None)
+@given(PATHS.filter(lambda text: text != "null" and not (text[0] in "'\"" and text[0] == text[-1])))
+def test_free_text_reaches_the_config_letter_by_letter(text: str) -> None:
+    keys = free_text_keys(TrainConfig)
+    assert "data.root" in keys
+    config = compose("train", [quote_free_text(f"data.root={text}", keys)])
+    assert isinstance(config.data, DataConfig)
+    assert config.data.root == text
+
+
+def test_only_free_text_is_quoted() -> None:
+    assert quote_free_text("seed=1,2", {"data.root"}) == "seed=1,2"
+    assert quote_free_text("data.root='a b'", {"data.root"}) == "data.root='a b'"
+    assert quote_free_text("data.root=null", {"data.root"}) == "data.root=null"
+    assert quote_free_text("-m", {"data.root"}) == "-m"
+
+
+def test_evaluate_and_export_quote_their_paths() -> None:
+    assert {"run", "data.root"} <= free_text_keys(EvaluateConfig)
+    assert {"run", "data.root"} <= free_text_keys(ExportConfig)
+
+
+def test_configs_are_yaml() -> None:
+    plain = to_plain(compose("train", []))
+    assert OmegaConf.to_container(OmegaConf.create(OmegaConf.to_yaml(OmegaConf.create(plain)))) == plain

@@ -1,0 +1,477 @@
+"""Search and scores against plain loops, and against pytorch-metric-learning's accuracy calculator."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
+from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from pytorch_metric_learning.utils.inference import CustomKNN
+from torch import Tensor
+
+from lapel.config import Metric
+from lapel.errors import LapelError
+from lapel.retrieval import (
+    GALLERY_TILE,
+    Scores,
+    _top_on_cpu,
+    _top_on_gpu,
+    grade,
+    own_positions,
+    score,
+    search,
+)
+
+METRICS = list(Metric)
+FEW = settings(max_examples=40, deadline=None)
+
+
+def embeddings_of(seed: int, count: int, dimensions: int = 8) -> Tensor:
+    """Unit vectors in general position: no two similarities are equal."""
+    drawn = torch.randn(count, dimensions, generator=torch.Generator().manual_seed(seed))
+    return torch.nn.functional.normalize(drawn, dim=1)
+
+
+def integers_of(seed: int, count: int, dimensions: int = 3) -> Tensor:
+    """Few different vectors, whose similarities float32 holds exactly: nearly all of them tie."""
+    drawn = torch.randint(-1, 2, (count, dimensions), generator=torch.Generator().manual_seed(seed))
+    return drawn.float()
+
+
+def clusters_of(seed: int, items: np.ndarray, spread: float, dimensions: int = 8) -> Tensor:
+    """Unit vectors around one centre an item: most queries find a match near the top, and some do not."""
+    centres = embeddings_of(seed, int(items.max()) + 1, dimensions)[torch.from_numpy(items)]
+    noise = torch.randn(len(items), dimensions, generator=torch.Generator().manual_seed(seed + 1))
+    return torch.nn.functional.normalize(centres + spread * noise, dim=1)
+
+
+def exact_similarities(queries: Tensor, gallery: Tensor, metric: Metric) -> np.ndarray:
+    """float64 `[queries, gallery]`, one at a time."""
+    left, right = queries.double().numpy(), gallery.double().numpy()
+    if metric is Metric.cosine:
+        return np.array([[float(np.sum(a * b)) for b in right] for a in left])
+    return np.array([[-float(np.sqrt(np.sum((a - b) ** 2))) for b in right] for a in left])
+
+
+def ranked(row: np.ndarray, excluded: int = -1) -> list[int]:
+    """Positions by falling similarity, the lower one first among equals."""
+    return sorted((place for place in range(len(row)) if place != excluded), key=lambda place: (-row[place], place))
+
+
+def search_loop(
+    queries: Tensor, gallery: Tensor, k: int, metric: Metric, exclude: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    positions = np.full((len(queries), k), -1)
+    scores = np.full((len(queries), k), -np.inf)
+    for query, row in enumerate(exact_similarities(queries, gallery, metric)):
+        order = ranked(row, -1 if exclude is None else int(exclude[query]))[:k]
+        positions[query, : len(order)] = order
+        scores[query, : len(order)] = row[order]
+    return positions, scores
+
+
+def score_loop(
+    queries: Tensor,
+    gallery: Tensor,
+    query_items: np.ndarray,
+    gallery_items: np.ndarray,
+    metric: Metric,
+    k: list[int],
+    exclude: np.ndarray | None = None,
+) -> dict[int, dict[str, float]]:
+    """Grades of each query that has a match, by their definitions."""
+    graded = {}
+    for query, row in enumerate(exact_similarities(queries, gallery, metric)):
+        order = ranked(row, -1 if exclude is None else int(exclude[query]))
+        hits = [bool(gallery_items[place] == query_items[query]) for place in order]
+        total = sum(hits)
+        if total == 0:
+            continue
+        grades = {"mrr": 1 / (hits.index(True) + 1), "r_precision": sum(hits[:total]) / total}
+        grades["map@r"] = sum(sum(hits[:rank]) / rank for rank in range(1, total + 1) if hits[rank - 1]) / total
+        for each in k:
+            grades[f"recall@{each}"] = float(any(hits[:each]))
+            grades[f"precision@{each}"] = sum(hits[:each]) / each
+        graded[query] = grades
+    return graded
+
+
+def assert_graded(found: Scores, expected: dict[int, dict[str, float]], queries: int) -> None:
+    assert found.queries.tolist() == list(expected)
+    assert found.unmatched == queries - len(expected)
+    assert set(found.grades) == set(next(iter(expected.values())))
+    for name, grades in found.grades.items():
+        assert grades.dtype == np.float64
+        np.testing.assert_allclose(grades, [each[name] for each in expected.values()], rtol=1e-12, err_msg=name)
+
+
+def assert_same_scores(one: Scores, other: Scores) -> None:
+    np.testing.assert_array_equal(one.queries, other.queries)
+    assert one.grades.keys() == other.grades.keys()
+    for name in one.grades:
+        np.testing.assert_array_equal(one.grades[name], other.grades[name])
+
+
+# --------------------------------------------------------------------------------------------------------------- search
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 7, 60])
+def test_search_equals_a_full_sort(metric: Metric, k: int):
+    queries, gallery = embeddings_of(0, 20), embeddings_of(1, 60)
+    found = search(queries, gallery, k, metric)
+    positions, scores = search_loop(queries, gallery, k, metric)
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_allclose(found.scores, scores, rtol=1e-6, atol=1e-7)
+    assert found.positions.dtype == np.int64
+    assert found.scores.dtype == np.float32
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_ties_are_ordered_by_position(metric: Metric, k: int):
+    queries, gallery = integers_of(0, 15), integers_of(1, 90)
+    found = search(queries, gallery, k, metric)
+    positions, scores = search_loop(queries, gallery, k, metric)
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_array_equal(found.scores, scores.astype(np.float32))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [3, 49, 50])
+def test_search_leaves_out_the_query_itself(metric: Metric, k: int):
+    gallery = integers_of(2, 50)
+    queries = gallery[10:20]
+    exclude = np.arange(10, 20)
+    exclude[3] = -1
+    found = search(queries, gallery, k, metric, exclude)
+    positions, scores = search_loop(queries, gallery, k, metric, exclude)
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_array_equal(found.scores, scores.astype(np.float32))
+    for query, itself in enumerate(exclude):
+        assert itself == -1 or itself not in found.positions[query]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_lists_longer_than_the_gallery_are_filled_up(metric: Metric):
+    queries, gallery = embeddings_of(0, 3), embeddings_of(1, 4)
+    found = search(queries, gallery, 9, metric, np.array([0, -1, 2]))
+    assert (found.positions >= 0).sum(1).tolist() == [3, 4, 3]
+    positions, _ = search_loop(queries, gallery, 9, metric, np.array([0, -1, 2]))
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_array_equal(np.isneginf(found.scores), found.positions == -1)
+
+
+@FEW
+@given(
+    seed=st.integers(0, 10_000),
+    queries=st.integers(1, 6),
+    gallery=st.integers(1, 40),
+    k=st.integers(1, 45),
+    metric=st.sampled_from(METRICS),
+)
+def test_any_search_equals_a_full_sort(seed: int, queries: int, gallery: int, k: int, metric: Metric):
+    exclude = np.random.default_rng(seed).integers(-1, gallery, queries)
+    tensors = integers_of(seed, queries, 2), integers_of(seed + 1, gallery, 2)
+    found = search(*tensors, k, metric, exclude)
+    positions, scores = search_loop(*tensors, k, metric, exclude)
+    np.testing.assert_array_equal(found.positions, positions)
+    np.testing.assert_array_equal(found.scores, scores.astype(np.float32))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_memory_allowed_changes_nothing(metric: Metric):
+    queries, gallery = embeddings_of(3, 700, 16), embeddings_of(4, 500, 16)
+    items = np.arange(700) % 60
+    searches = [search(queries, gallery, 10, metric, memory=memory) for memory in (0.001, 1, 256)]
+    scores = [score(queries, gallery, items, items[:500], metric, [1, 5], memory=memory) for memory in (0.001, 1, 256)]
+    for other in searches[1:]:
+        np.testing.assert_array_equal(other.positions, searches[0].positions)
+        np.testing.assert_array_equal(other.scores, searches[0].scores)
+    for other in scores[1:]:
+        assert_same_scores(other, scores[0])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_gallery_of_several_tiles_is_searched_whole(metric: Metric):
+    gallery = integers_of(5, GALLERY_TILE + 50, 4)
+    gallery[GALLERY_TILE + 7] = torch.tensor([5.0, 5, 5, 5])
+    queries = torch.tensor([[5.0, 5, 5, 5], [-1, 1, 0, 1]]).repeat(70, 1)
+    found = search(queries, gallery, 3, metric)
+    product = queries[:2].double().numpy() @ gallery.double().numpy().T
+    if metric is Metric.euclidean:
+        product = 2 * product - (gallery.double().numpy() ** 2).sum(1)
+    expected = np.argsort(-product, axis=1, kind="stable")[:, :3]
+    assert expected[0, 0] == GALLERY_TILE + 7
+    np.testing.assert_array_equal(found.positions, np.tile(expected, (70, 1)))
+
+
+def test_near_images_come_apart_in_euclidean_distance():
+    # From products in float32 these squared distances (1e-8 to 2.5e-7) would be off by about 1e-5.
+    gallery = torch.full((6, 4), 5.0) + torch.arange(6)[:, None] * torch.tensor([[1e-4, 0, 0, 0]])
+    found = search(gallery[:1], gallery, 6, Metric.euclidean)
+    assert found.positions.tolist() == [[0, 1, 2, 3, 4, 5]]
+    np.testing.assert_allclose(found.scores[0], -1e-4 * np.arange(6), atol=5e-7)
+
+
+def test_search_is_exact_where_all_images_are_alike():
+    """An embedding that has nearly collapsed: all of length 10, about 0.01 apart."""
+    generator = torch.Generator().manual_seed(0)
+    offset = torch.nn.functional.normalize(torch.randn(16, generator=generator), dim=0) * 10
+    gallery = offset + 0.01 * torch.randn(300, 16, generator=generator) / 4
+    found = search(gallery[:10], gallery, 5, Metric.euclidean)
+    positions, _ = search_loop(gallery[:10], gallery, 5, Metric.euclidean)
+    np.testing.assert_array_equal(found.positions, positions)
+
+
+# ---------------------------------------------------------------------------------------------------------------- score
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scores_of_two_disjoint_parts_equal_a_loop(metric: Metric):
+    query_items = np.array([0, 1, 2, 3, 0, 9, 4, 4, 8, 2])
+    gallery_items = np.random.default_rng(0).integers(0, 6, 40)
+    queries, gallery = embeddings_of(6, 10), embeddings_of(7, 40)
+    found = score(queries, gallery, query_items, gallery_items, metric, [1, 3, 10])
+    expected = score_loop(queries, gallery, query_items, gallery_items, metric, [1, 3, 10])
+    assert found.unmatched == 2
+    assert_graded(found, expected, 10)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("integers", [True, False])
+def test_leave_one_out_scores_equal_a_loop(metric: Metric, integers: bool):
+    # Item 7 has one image: left out of the gallery, nothing is there to find.
+    items = np.array([0, 1, 2, 0, 1, 2, 0, 3, 3, 3, 7, 4, 4, 0, 5, 5, 5, 5])
+    rows = np.arange(18) * 2
+    embeddings = integers_of(8, 18) if integers else embeddings_of(8, 18)
+    exclude = own_positions(rows, rows)
+    found = score(embeddings, embeddings, items, items, metric, [1, 2, 30], exclude)
+    expected = score_loop(embeddings, embeddings, items, items, metric, [1, 2, 30], exclude)
+    assert found.unmatched == 1
+    assert_graded(found, expected, 18)
+
+
+@FEW
+@given(
+    seed=st.integers(0, 10_000),
+    query_items=st.lists(st.integers(0, 4), min_size=1, max_size=6),
+    gallery_items=st.lists(st.integers(0, 3), min_size=1, max_size=20),
+    k=st.lists(st.integers(1, 25), min_size=1, max_size=3, unique=True),
+    metric=st.sampled_from(METRICS),
+)
+def test_any_scores_equal_a_loop(
+    seed: int, query_items: list[int], gallery_items: list[int], k: list[int], metric: Metric
+):
+    exclude = np.random.default_rng(seed).integers(-1, len(gallery_items), len(query_items))
+    tensors = integers_of(seed, len(query_items), 2), integers_of(seed + 1, len(gallery_items), 2)
+    labels = np.array(query_items), np.array(gallery_items)
+    expected = score_loop(*tensors, *labels, metric, k, exclude)
+    if expected:
+        assert_graded(score(*tensors, *labels, metric, k, exclude), expected, len(query_items))
+    else:
+        with pytest.raises(LapelError, match="no query has a match"):
+            score(*tensors, *labels, metric, k, exclude)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_first_match_is_found_below_the_end_of_the_list(metric: Metric, tied: bool):
+    gallery = torch.ones(30, 2) if tied else torch.tensor([[1.0 - place / 100, 0.0] for place in range(30)])
+    items = np.zeros(30, np.int64)
+    items[21] = 1
+    grades = score(torch.tensor([[1.0, 0.0]]), gallery, np.array([1]), items, metric, [1]).means()
+    assert grades["mrr"] == pytest.approx(1 / 22)
+    assert grades["recall@1"] == grades["map@r"] == grades["r_precision"] == 0
+
+
+def test_means_are_over_the_queries_that_have_a_match():
+    found = score(
+        torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]),
+        torch.tensor([[1.0, 0.0], [0.0, 1.0]]),
+        np.array([0, 5, 0]),
+        np.array([0, 1]),
+        Metric.cosine,
+        [1],
+    )
+    assert found.queries.tolist() == [0, 2]
+    assert found.unmatched == 1
+    expected = {"recall@1": 0.5, "precision@1": 0.5, "map@r": 0.5, "r_precision": 0.5, "mrr": 0.75}
+    assert found.means() == expected
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("leave_one_out", [True, False])
+def test_scores_equal_pytorch_metric_learning(metric: Metric, leave_one_out: bool):
+    items = np.random.default_rng(1).integers(0, 12, 150)
+    embeddings = clusters_of(9, items, spread=0.2)
+    start = 0 if leave_one_out else 50
+    gallery, gallery_items = embeddings[start:], items[start:]
+    queries, query_items = (embeddings, items) if leave_one_out else (embeddings[:50], items[:50])
+    ours = score(
+        queries, gallery, query_items, gallery_items, metric, [1], np.arange(150) if leave_one_out else None
+    ).means()
+    distance = CosineSimilarity() if metric is Metric.cosine else LpDistance(normalize_embeddings=False)
+    calculator = AccuracyCalculator(
+        include=("precision_at_1", "r_precision", "mean_average_precision_at_r", "mean_reciprocal_rank"),
+        k="max_bin_count",
+        device=torch.device("cpu"),
+        knn_func=CustomKNN(distance),
+    )
+    theirs = calculator.get_accuracy(
+        queries,
+        torch.from_numpy(query_items),
+        gallery,
+        torch.from_numpy(gallery_items),
+        ref_includes_query=leave_one_out,
+    )
+    assert ours["precision@1"] == ours["recall@1"] == pytest.approx(theirs["precision_at_1"])
+    assert ours["r_precision"] == pytest.approx(theirs["r_precision"])
+    assert ours["map@r"] == pytest.approx(theirs["mean_average_precision_at_r"])
+    assert 0.3 < ours["map@r"] < 0.95
+    # Theirs looks no farther down than its k; here every first match is within.
+    assert ours["mrr"] == pytest.approx(theirs["mean_reciprocal_rank"])
+
+
+def test_a_graded_list_by_hand():
+    matches = np.array([[False, True, True, False, True]])
+    grades = grade(matches, np.array([3]), np.array([2]), [1, 2, 5])
+    assert {name: float(each[0]) for name, each in grades.items()} == {
+        "recall@1": 0.0,
+        "recall@2": 1.0,
+        "recall@5": 1.0,
+        "precision@1": 0.0,
+        "precision@2": 0.5,
+        "precision@5": 0.6,
+        "map@r": pytest.approx((1 / 2 + 2 / 3) / 3),
+        "r_precision": pytest.approx(2 / 3),
+        "mrr": 0.5,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- adversarial
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_all_of_one_item_score_one(metric: Metric):
+    embeddings, items = embeddings_of(10, 9), np.zeros(9, np.int64)
+    means = score(embeddings, embeddings, items, items, metric, [1, 8], np.arange(9)).means()
+    assert set(means.values()) == {1.0}
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_equal_embeddings_get_no_credit(metric: Metric):
+    """A collapsed model scores what the order of the gallery gives, here nothing at the top."""
+    embeddings = torch.full((12, 4), 0.5)
+    items = np.array([9, 9, 9, 9, 9, 0, 1, 2, 3, 4, 5, 6])
+    queries, query_items = embeddings[:7], np.arange(7)
+    found = score(queries, embeddings, query_items, items, metric, [1, 5])
+    assert found.means()["recall@5"] == 0
+    np.testing.assert_allclose(found.grades["mrr"], 1 / np.arange(6, 13))
+    assert_graded(found, score_loop(queries, embeddings, query_items, items, metric, [1, 5]), 7)
+
+
+def test_nothing_to_find_is_refused():
+    embeddings = embeddings_of(11, 4)
+    with pytest.raises(LapelError, match="no query has a match"):
+        score(embeddings, embeddings, np.arange(4), np.arange(4) + 4, Metric.cosine, [1])
+    with pytest.raises(LapelError, match="no query has a match"):
+        score(embeddings, embeddings, np.arange(4), np.arange(4), Metric.cosine, [1], np.arange(4))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_embeddings_that_are_not_finite_are_counted_and_refused(bad: float):
+    fine, broken = embeddings_of(12, 6), embeddings_of(13, 6)
+    broken[[2, 4], 1] = bad
+    items = np.zeros(6, np.int64)
+    with pytest.raises(LapelError, match="2 of 6 queries embeddings are NaN or infinite, the first at position 2"):
+        search(broken, fine, 3, Metric.cosine)
+    with pytest.raises(LapelError, match="2 of 6 gallery embeddings are NaN or infinite, the first at position 2"):
+        score(fine, broken, items, items, Metric.euclidean, [1])
+
+
+@pytest.mark.parametrize("k", [0, -1])
+def test_k_below_one_is_refused(k: int):
+    embeddings, items = embeddings_of(14, 4), np.zeros(4, np.int64)
+    with pytest.raises(LapelError, match=f"k={k}: must be at least 1"):
+        search(embeddings, embeddings, k, Metric.cosine)
+    with pytest.raises(LapelError, match=f"k={k}: must be at least 1"):
+        score(embeddings, embeddings, items, items, Metric.cosine, [5, k])
+
+
+@pytest.mark.parametrize("shapes", [((2, 3), (2, 4)), ((3,), (2, 3)), ((2, 3), (2, 3, 1))])
+def test_embeddings_that_do_not_fit_are_refused(shapes: tuple[tuple[int, ...], tuple[int, ...]]):
+    with pytest.raises(LapelError, match="do not fit together"):
+        search(torch.zeros(shapes[0]), torch.zeros(shapes[1]), 1, Metric.cosine)
+
+
+@pytest.mark.parametrize(("queries", "gallery"), [(0, 3), (3, 0)])
+def test_nothing_to_search_is_refused(queries: int, gallery: int):
+    with pytest.raises(LapelError, match="nothing to search"):
+        search(torch.zeros(queries, 2), torch.zeros(gallery, 2), 1, Metric.cosine)
+
+
+def test_labels_that_float32_would_merge_stay_apart():
+    base = 2**24
+    gallery = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+    items = np.array([base + 1, base, base + 2])
+    grades = score(torch.tensor([[1.0, 0.0]]), gallery, np.array([base]), items, Metric.cosine, [1]).means()
+    assert grades["recall@1"] == 0
+    assert grades["mrr"] == 0.5
+    assert grades["map@r"] == 0  # the one match is second; with merged labels it would be first of two
+
+
+def test_embeddings_given_are_not_changed():
+    embeddings = embeddings_of(15, 20)
+    before = embeddings.clone()
+    items = np.arange(20) // 2
+    search(embeddings, embeddings, 3, Metric.euclidean, np.arange(20))
+    score(embeddings, embeddings, items, items, Metric.cosine, [1], np.arange(20))
+    assert torch.equal(embeddings, before)
+
+
+# ----------------------------------------------------------------------------------------------------------------- tops
+
+
+def top_loop(values: np.ndarray, k: int) -> list[list[int]]:
+    return [ranked(row)[:k] for row in values]
+
+
+@FEW
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 5),
+    width=st.integers(1, 30),
+    different=st.integers(1, 8),
+    data=st.data(),
+)
+def test_both_tops_equal_a_sort(seed: int, rows: int, width: int, different: int, data: st.DataObject):
+    k = data.draw(st.integers(1, width))
+    pool = np.array([0.0, -0.0, 1.0, -np.inf, -1.5, 2.0**-140, -(2.0**-140), 3e38], np.float32)[:different]
+    values = np.random.default_rng(seed).choice(pool, (rows, width))
+    expected = top_loop(values, k)
+    for top in (_top_on_cpu, _top_on_gpu):
+        positions, tops = top(torch.from_numpy(values.copy()), k)
+        assert positions.tolist() == expected, top.__name__
+        np.testing.assert_array_equal(tops, np.take_along_axis(values, np.array(expected), 1))
+
+
+def test_both_tops_agree_on_ordinary_values():
+    values = torch.randn(20, 300, generator=torch.Generator().manual_seed(0))
+    for one, other in zip(_top_on_cpu(values, 25), _top_on_gpu(values, 25), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+# -------------------------------------------------------------------------------------------------------- own positions
+
+
+@FEW
+@given(
+    queries=st.lists(st.integers(0, 30), min_size=1, max_size=12),
+    gallery=st.sets(st.integers(0, 30), min_size=1, max_size=12),
+)
+def test_own_positions_equal_a_loop(queries: list[int], gallery: set[int]):
+    rows = sorted(gallery)
+    expected = [rows.index(query) if query in gallery else -1 for query in queries]
+    assert own_positions(np.array(queries), np.array(rows)).tolist() == expected
