@@ -206,6 +206,12 @@ def test_another_row_that_ties_amid_the_list_is_found(metric: Metric):
     assert both_ways(neighbors_of([[4, 9, 2]], scores), neighbors_of([[4, 8, 2]], scores), metric) == [0]
 
 
+def test_a_row_shown_twice_is_found(metric: Metric):
+    sign = 1 if metric is Metric.cosine else -1
+    scores = [[sign * 0.5, sign * 0.5 - 1e-6, sign * 0.5 - 0.1]]
+    assert both_ways(neighbors_of([[4, 9, 2]], scores), neighbors_of([[4, 4, 2]], scores), metric) == [0]
+
+
 def test_distances_are_compared_in_proportion():
     first, second = neighbors_of([[1, 2]], [[-1000.0, -2000.0]]), neighbors_of([[1, 2]], [[-1000.005, -2000.01]])
     assert both_ways(first, second, Metric.euclidean) == []

@@ -35,7 +35,8 @@ def decode(source: str | Path | Image.Image | np.ndarray, channels: int) -> np.n
         LapelError: the file is missing, is no image, or is too large to be decoded.
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim not in (2, 3):
+        fits = source.ndim == 2 or (source.ndim == 3 and source.shape[2] == 3)
+        if source.dtype != np.uint8 or not fits or source.size == 0:
             raise LapelError(f"image array is {source.dtype} {list(source.shape)}, must be uint8 [height, width(, 3)]")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
@@ -66,7 +67,7 @@ class Preprocess(nn.Module):
     """uint8 images of any size and 1 or 3 channels to what the trunk wants. Scriptable.
 
     Grey from RGB is Pillow's `L` (ITU-R 601 luma, the same integers). Resizing is done in uint8, bilinear with
-    antialias, on the CPU: there torch and Pillow agree to the bit, and uint8 kernels exist.
+    antialias, on the CPU: there torch has uint8 kernels, which agree with Pillow's, on noise to one level.
 
     Args:
         size, channels, resize: as in `DataConfig`.

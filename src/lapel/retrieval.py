@@ -5,6 +5,7 @@ of a fixed shape and hold a bounded number of similarities at a time, so a resul
 how the tiles are shared out. Equal scores are ordered by gallery position, the lower first.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -207,12 +208,15 @@ def _similarities(
 ) -> Iterator[tuple[int, Tensor]]:
     """(first query, float32 `[some queries, gallery]`): cosines, or minus squared distances; -inf for itself."""
     _check_embeddings(queries, gallery)
-    gallery = gallery.float()
+    gallery, queries = gallery.float(), queries.float()
+    if metric is Metric.euclidean:
+        offset = _common_offset(gallery)
+        gallery, queries = gallery - offset, queries - offset
     squares = gallery.square().sum(1)
     tiles = max(1, int(memory * 2**20 / (4 * len(gallery) * QUERY_TILE)))
     buffer = torch.empty(min(tiles * QUERY_TILE, len(queries)), len(gallery), device=gallery.device)
     for start in range(0, len(queries), tiles * QUERY_TILE):
-        chunk = queries[start : start + tiles * QUERY_TILE].float()
+        chunk = queries[start : start + tiles * QUERY_TILE]
         held = buffer[: len(chunk)]
         for top in range(0, len(chunk), QUERY_TILE):
             tile = chunk[top : top + QUERY_TILE]
@@ -227,6 +231,17 @@ def _similarities(
             known = torch.nonzero(itself != NO_POSITION).squeeze(1)
             held[known, itself[known]] = -torch.inf
         yield start, held
+
+
+def _common_offset(gallery: Tensor) -> Tensor:
+    """Roughly the gallery's mean: distances of embeddings that share a long vector drown in the rounding of products.
+
+    Its coordinates are multiples of a power of two near the embeddings' spread: what was exact, whole numbers for
+    instance, stays so.
+    """
+    spread = float(gallery.std(0, correction=0).amax())
+    grid = 2.0 ** math.floor(math.log2(spread)) if spread > 0 else 2.0**-10
+    return (gallery.mean(0) / grid).round() * grid
 
 
 def _check_embeddings(queries: Tensor, gallery: Tensor) -> None:

@@ -20,9 +20,6 @@ logger = logging.getLogger(__name__)
 # Stream of random numbers, apart from those of other parts of a run with the same seed.
 SAMPLING_STREAM = 2
 
-# A negative that turns out to show the anchor's item is drawn again, at most so often.
-MOST_REDRAWS = 100
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -125,7 +122,7 @@ class Deck:
 
     def deal(self, count: int) -> np.ndarray:
         """The next `count` values."""
-        parts = []
+        parts = [self.values[:0]]
         while count:
             if self.dealt == len(self.values):
                 self.values, self.dealt = self.generator.permutation(self.values), 0
@@ -149,6 +146,10 @@ class Deck:
         self.dealt = count - len(rest)
         return np.concatenate([rest, self.values[: self.dealt]])
 
+    def deal_mostly_distinct(self, count: int) -> np.ndarray:
+        """The next `count` values, none twice where there are as many."""
+        return self.deal_distinct(count) if count <= len(self.values) else self.deal(count)
+
 
 class Partners:
     """Draws a positive or negative partner for each of many anchors at once.
@@ -160,6 +161,7 @@ class Partners:
 
     def __init__(self, labels: Labels) -> None:
         self.items = labels.items
+        self.categories = labels.categories
         size = len(labels.items)
         self.by_item = np.argsort(labels.items, kind="stable")
         self.place_by_item, self.item_start, self.item_size = _blocks(labels.items, self.by_item)
@@ -170,7 +172,8 @@ class Partners:
         _, self.inner_start, self.inner_size = _blocks(pair, self.order)
         _, self.category_start, self.category_size = _blocks(labels.categories, self.order)
         self.has_near = self.category_size > self.inner_size
-        self.has_far = size > self.category_size
+        # An item may stand in several categories: its images there are no negatives.
+        self.has_far = size > self.category_size + self.item_size - self.inner_size
 
     def with_positive(self) -> np.ndarray:
         """Positions of the images that share their item with another one."""
@@ -189,19 +192,14 @@ class Partners:
             anchors: positions.
             near: bool, whether it shall be of the anchor's category; where no such image exists, the other kind is.
             generator: of the epoch.
-
-        Raises:
-            LapelError: an anchor has no negative.
         """
         near = np.where(near, self.has_near[anchors], ~self.has_far[anchors])
         partners = self._draw_negative(anchors, near, generator)
-        for _ in range(MOST_REDRAWS):
-            # Only where an item stands in several categories can a far partner show the anchor's own item.
-            same = np.flatnonzero(self.items[partners] == self.items[anchors])
-            if not len(same):
-                return partners
-            partners[same] = self._draw_negative(anchors[same], near[same], generator)
-        raise LapelError("the training part has images without a negative: it needs at least two items")
+        # Only where an item stands in several categories can a far partner show the anchor's own item.
+        for place in np.flatnonzero(self.items[partners] == self.items[anchors]):
+            outside = self.categories != self.categories[anchors[place]]
+            partners[place] = generator.choice(np.flatnonzero(outside & (self.items != self.items[anchors[place]])))
+        return partners
 
     def _draw_negative(self, anchors: np.ndarray, near: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """From the anchor's category without its item, or from everything without its category."""
@@ -316,7 +314,7 @@ class BalancedSampler(Sampler):
         each, more = divmod(self.batch_size, self.items)
         while True:
             chosen = items.deal_distinct(self.items)
-            hands = [images[item].deal(each + (number < more)) for number, item in enumerate(chosen)]
+            hands = [images[item].deal_mostly_distinct(each + (number < more)) for number, item in enumerate(chosen)]
             yield generator.permutation(np.concatenate(hands)), None
 
 
