@@ -127,7 +127,7 @@ class DataConfig(Options):
     """1 (grey) or 3 (RGB)."""
     resize: Resize = Resize.squash
     """How images of another shape are fitted into the square."""
-    batch_size: int = option(256, at_least=2)
+    batch_size: int = option(128, at_least=2)
     """Images of one optimizer step, over all processes."""
 
     def __post_init__(self) -> None:
@@ -184,8 +184,8 @@ class EncoderConfig(Options):
 class TinyConfig(EncoderConfig):
     """A small residual network for images of about 28x28, trained from scratch."""
 
-    widths: list[int] = option([16, 32, 64, 128], at_least=1)
-    """Channels of each stage; every stage after the first halves the resolution."""
+    widths: list[int] = option([32, 64, 128, 256], at_least=1)
+    """Channels of the stem, then of each residual block, of which every one halves the resolution."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -250,7 +250,7 @@ class ContrastiveConfig(ObjectiveConfig):
     pairs: Pairs = Pairs.all
     margin: float = option(1.0, above=0)
     """Euclidean distance beyond which a negative pair is left alone."""
-    reduction: Reduction = Reduction.active
+    reduction: Reduction = Reduction.mean
     """How each kind of pair (positive, negative) is averaged, before the two averages are added."""
 
 
@@ -367,7 +367,7 @@ class Schedule(Enum):
 class AdamWConfig(Options):
     """AdamW (Loshchilov & Hutter 2019) and the course of its learning rate."""
 
-    lr: float = option(3e-3, above=0)
+    lr: float = option(5e-3, above=0)
     """Learning rate; the highest one of a schedule."""
     weight_decay: float = option(0.05, at_least=0)
     """Decay of weight matrices and filters; biases and normalisation are not decayed."""
