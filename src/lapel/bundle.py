@@ -62,10 +62,9 @@ def export(config: ExportConfig) -> Path:
             new bundle is left, and an older one stays.
     """
     from lapel.checkpoint import open_run
-    from lapel.evaluation import load_data
 
     run = open_run(config.run, config.checkpoint)
-    catalog = load_data(run, config.data.root)
+    catalog = run.load_catalog(config.data.root)
     temporary = Path(tempfile.mkdtemp(dir=run.folder, prefix=".bundle-"))
     try:
         _write(temporary, config, run, catalog)

@@ -1,13 +1,15 @@
 """Checkpoints: written whole or not at all, and carrying the config they came from."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from lapel import datasets
+from lapel.catalog import Catalog
 from lapel.composing import from_plain
 from lapel.config import Checkpoint, Invert, TrainConfig
 from lapel.encoder import Encoder
@@ -53,6 +55,11 @@ class TrainedRun:
     state: dict[str, torch.Tensor]
     step: int
     epoch: int
+
+    def load_catalog(self, root: str | None = None) -> Catalog:
+        """The catalogue that the run was trained on, from the folder `root` where one is named."""
+        data = self.config.data
+        return datasets.load(replace(data, root=root) if root else data)
 
     def encoder(self, invert: Invert = Invert.never) -> Encoder:
         """The encoder with its trained weights, in evaluation mode, on the CPU."""

@@ -59,54 +59,27 @@ TABLE_COLUMNS = ["rank", "row", "score", "item", "category", "image"]
 # -------------------------------------------------------------------------------------------- commands
 
 
-def train_command() -> None:
-    """`lapel-train [overrides]`, `python train.py [overrides]`; `-m` for a sweep."""
-    with told_in_one_line("lapel-train"):
-        run_hydra("train", _train_task)
+def _train(config: TrainConfig) -> float:
+    from lapel.training import train
+
+    context = HydraConfig.get()
+    if context.mode is RunMode.MULTIRUN:
+        logger.info("trial %s: %s", context.job.num, " ".join(context.overrides.task) or "defaults")
+    return train(config, _relative(Path(context.runtime.output_dir)))
 
 
-def _train_task(composed: DictConfig) -> float:
-    with told_in_one_line("lapel-train"):
-        from lapel.training import train
+def _evaluate(config: EvaluateConfig) -> float:
+    from lapel.evaluation import evaluate
 
-        config: TrainConfig = to_config(composed)
-        context = HydraConfig.get()
-        if context.mode is RunMode.MULTIRUN:
-            logger.info("trial %s: %s", context.job.num, " ".join(context.overrides.task) or "defaults")
-        return train(config, _relative(Path(context.runtime.output_dir)))
-    raise AssertionError("told_in_one_line exits")
+    result = evaluate(config)
+    _print_scores(result)
+    return result["map@r"]
 
 
-def evaluate_command() -> None:
-    """`lapel-evaluate run=FOLDER [overrides]`, `python evaluate.py …`."""
-    with told_in_one_line("lapel-evaluate"):
-        run_hydra("evaluate", _evaluate_task)
+def _export(config: ExportConfig) -> str:
+    from lapel.bundle import export
 
-
-def _evaluate_task(composed: DictConfig) -> float:
-    with told_in_one_line("lapel-evaluate"):
-        from lapel.evaluation import evaluate
-
-        config: EvaluateConfig = to_config(composed)
-        result = evaluate(config)
-        _print_scores(result)
-        return result["map@r"]
-    raise AssertionError("told_in_one_line exits")
-
-
-def export_command() -> None:
-    """`lapel-export run=FOLDER [overrides]`, `python export.py …`."""
-    with told_in_one_line("lapel-export"):
-        run_hydra("export", _export_task)
-
-
-def _export_task(composed: DictConfig) -> str:
-    with told_in_one_line("lapel-export"):
-        from lapel.bundle import export
-
-        config: ExportConfig = to_config(composed)
-        return str(export(config))
-    raise AssertionError("told_in_one_line exits")
+    return str(export(config))
 
 
 def search_command() -> None:
@@ -168,6 +141,27 @@ def run_hydra(command: str, task: Callable[[DictConfig], Any]) -> None:
     finally:
         if parsed.multirun and made:
             _finish_sweep(made)
+
+
+def hydra_command(command: str, work: Callable[[Any], Any]) -> Callable[[], None]:
+    """A command that composes its config on the command line, checks it, and works on it."""
+    program = f"lapel-{command}"
+
+    def task(composed: DictConfig) -> Any:
+        # Here too: an exception that leaves the task makes Hydra print lines of its own.
+        with told_in_one_line(program):
+            return work(to_config(composed))
+
+    def run() -> None:
+        with told_in_one_line(program):
+            run_hydra(command, task)
+
+    return run
+
+
+train_command = hydra_command("train", _train)
+evaluate_command = hydra_command("evaluate", _evaluate)
+export_command = hydra_command("export", _export)
 
 
 def _start_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:

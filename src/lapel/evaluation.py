@@ -1,7 +1,6 @@
 """Scores of a trained run: its encoder, on one split of its data, with the search and score of every other part."""
 
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lapel import datasets
 from lapel.catalog import Catalog
 from lapel.checkpoint import TrainedRun, open_run
 from lapel.config import Checkpoint, EvaluateConfig, Metric, Split
@@ -39,7 +37,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         LapelError: the run, its checkpoint or its data are missing or damaged, or no query has a match.
     """
     run = open_run(config.run, config.checkpoint)
-    catalog = load_data(run, config.data.root)
+    catalog = run.load_catalog(config.data.root)
     device = choose_device(config.accelerator)
     store = ImageStore.build(catalog, run.config.data, device)
     queries, gallery = catalog.queries(config.split.name), catalog.gallery(config.split.name)
@@ -63,12 +61,6 @@ def evaluation_folder(run: Path, config: EvaluateConfig) -> Path:
     parts = [] if config.split is Split.test else [config.split.name]
     parts += [] if config.checkpoint is Checkpoint.best else [config.checkpoint.name]
     return run / "evaluation" / "-".join(parts) if parts else run / "evaluation"
-
-
-def load_data(run: TrainedRun, root: str | None) -> Catalog:
-    """The catalogue that a run was trained on, from another folder where one is named."""
-    data = run.config.data
-    return datasets.load(replace(data, root=root) if root else data)
 
 
 def embed_both(run: TrainedRun, store: ImageStore, queries: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
