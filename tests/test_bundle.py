@@ -156,3 +156,15 @@ def test_loading_what_is_no_bundle_says_so(tmp_path: Path) -> None:
         lapel.load(tmp_path / "nowhere")
     with pytest.raises(LapelError, match=r"manifest\.json: is missing"):
         lapel.load(tmp_path)
+
+
+def test_what_is_no_image_and_no_number_is_told(exported: Path) -> None:
+    bundle = lapel.load(exported / "bundle")
+    grey = np.zeros((9, 9), np.uint8)
+    for wrong in ([], torch.zeros(0, 1, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8), None, [None], b"bytes"):
+        with pytest.raises(LapelError):
+            bundle.embed(wrong)
+    with pytest.raises(LapelError, match=r"k=2\.5: must be a whole number"):
+        bundle.search(grey, k=2.5)  # type: ignore[arg-type]
+    assert len(bundle.search(grey, k=np.int64(3))) == 3  # type: ignore[arg-type]
+    assert len(bundle.search_row(bundle.search(grey)["row"][0], k=3)) == 3

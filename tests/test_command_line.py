@@ -59,6 +59,16 @@ def told_once(error: str) -> str:
         (["data.root=/no/such (folder)"], "/no/such (folder): no such folder"),
         (["--cfg", "job", "seed=-1"], "at least 0"),
         (["--config-dir", "/nowhere"], "no such folder"),
+        (["--bogus"], "--bogus"),
+        (["=3"], "must be key=value"),
+        (["-m", "--cfg", "job", "seed=0,1"], "leave out -m"),
+        (["variant=siam,cat"], "needs -m"),
+        (["encoder.widths=8"], "must be a list"),
+        (["~seed"], "seed: cannot be removed"),
+        (["variant.name=../x"], "letters, digits"),
+        (["optim.lr=inf"], "more than 0"),
+        (["hydra.run.dir="], "must name a folder"),
+        (["hydra.job.chdir=true"], "must be false"),
         (["trainer=gpu", *TINY[:-2]], "accelerator=gpu"),
     ],
 )
@@ -131,7 +141,92 @@ def test_a_sweep_that_cannot_begin_leaves_nothing(run) -> None:
     code, _, error = run("train", "-m", "variant=siamm,cat")
     assert code == 2
     assert "allowed are cat, siam" in told_once(error)
-    assert not list(Path("runs").iterdir())
+    assert not Path("runs").exists()
+
+
+SMALL = ["data=wardrobe", "data.items=40", "data.size=8", "encoder.widths=[4,4]", "trainer.max_epochs=1", "trainer=cpu"]
+
+
+def test_a_folder_with_something_in_it_is_neither_used_nor_removed(run) -> None:
+    Path("precious").mkdir()
+    Path("precious/thesis.txt").write_text("years of work")
+    for arguments in (SMALL, ["data.root=nowhere"], [*SMALL, "sampler.images=200", "data.batch_size=400"]):
+        code, _, error = run("train", *arguments, "hydra.run.dir=precious")
+        assert code == 2
+        assert "precious: is not empty" in told_once(error)
+    assert [each.name for each in Path("precious").iterdir()] == ["thesis.txt"]
+
+
+def test_a_training_that_failed_gives_latest_back(run) -> None:
+    assert run("train", *SMALL, "hydra.run.dir=good")[0] == 0
+    code, _, error = run("train", *SMALL, "optim.lr=1e30", "trainer.log_every=1", "trainer.max_epochs=9", "seed=1")
+    assert (code, Path("runs/latest").resolve()) == (2, Path("good").resolve()), error
+
+
+def test_a_real_folder_in_place_of_latest_is_told_before_anything_is_made(run) -> None:
+    Path("runs/latest").mkdir(parents=True)
+    code, _, error = run("train", *SMALL)
+    assert (code, [each.name for each in Path("runs").iterdir()]) == (2, ["latest"])
+    assert "runs/latest: is a folder" in told_once(error)
+
+
+def test_a_file_in_the_way_is_told_in_one_line(run) -> None:
+    Path("runs").touch()
+    code, _, error = run("train", *SMALL)
+    assert code == 2
+    assert "runs: File exists" in told_once(error)
+
+
+def test_a_sweep_goes_on_after_a_failed_trial_and_latest_shows_the_best(run) -> None:
+    code, _, error = run("train", "-m", *SMALL, "data.batch_size=64,99999,32", "hydra.sweep.dir=my sweep (1)")
+    assert code == 2
+    assert "trial 1: data.batch_size=99999: the training part has only" in error
+    assert "1 trials failed: 1" in error
+    summaries = {each.parent: json.loads(each.read_text()) for each in Path("my sweep (1)").glob("*/train.json")}
+    assert sorted(each.name for each in summaries) == ["0", "2"]
+    best = max(summaries, key=lambda trial: summaries[trial]["monitored"])
+    assert Path("runs/latest").resolve() == best.resolve()
+
+
+def test_a_mistake_in_the_last_trial_is_told_before_the_first_one_trains(run) -> None:
+    code, _, error = run("train", "-m", *SMALL, "seed=0,-1")
+    assert code == 2
+    assert "seed=-1: must be at least 0" in told_once(error)
+    assert not Path("runs").exists()
+
+
+def test_evaluating_in_a_sweep_leaves_no_folder_of_its_own(run, trained_run: Path) -> None:
+    copy = shutil.copytree(trained_run, "copy")
+    code, _, error = run("evaluate", "-m", f"run={copy}", "split=val,test")
+    assert code == 0, error
+    assert [each.name for each in Path().iterdir()] == ["copy"]
+    assert Path("copy/evaluation/val/metrics.json").is_file()
+
+
+def test_the_manifest_has_the_scores_of_its_own_checkpoint_alone(run, trained_run: Path) -> None:
+    copy = Path(shutil.copytree(trained_run, "copy"))
+    for arguments in (["checkpoint=last"], ["export.invert=always"]):
+        assert run("export", f"run={copy}", *arguments)[0] == 0
+        assert json.loads((copy / "bundle/manifest.json").read_text())["scores"] is None
+    assert run("evaluate", f"run={copy}", "checkpoint=last")[0] == 0
+    assert run("export", f"run={copy}", "checkpoint=last")[0] == 0
+    scores = json.loads((copy / "bundle/manifest.json").read_text())["scores"]
+    assert scores["protocol"]["checkpoint"] == "last"
+
+
+def test_a_linked_bundle_is_replaced_by_a_real_one(run, trained_run: Path) -> None:
+    copy = Path(shutil.copytree(trained_run, "copy"))
+    shutil.move(copy / "bundle", "elsewhere")
+    (copy / "bundle").symlink_to(Path("elsewhere").resolve())
+    assert run("export", f"run={copy}")[0] == 0
+    assert not (copy / "bundle").is_symlink()
+    assert (Path("elsewhere") / "manifest.json").is_file()
+    assert not [each.name for each in copy.iterdir() if each.name.startswith(".")]
+
+
+def test_a_sweep_is_no_run_but_its_trials_are_named(run) -> None:
+    Path("sweep/0/checkpoints").mkdir(parents=True)
+    assert "it is a sweep with the trials 0" in told_once(run("evaluate", "run=sweep")[2])
 
 
 @pytest.fixture
@@ -144,7 +239,10 @@ def photo() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("name", ["my photo (1).png", "a,b.png", "x=1.png", "ünï '\"[]{}$.png", "row=3", "null"])
+@pytest.mark.parametrize(
+    "name",
+    ["my photo (1).png", "a,b.png", "x=1.png", "ünï '\"[]{}$.png", "row=3", "null", "${x}.png", "\\${image}", "~x.png"],
+)
 def test_any_file_name_can_be_searched_with(run, bundle: Path, photo: Image.Image, name: str) -> None:
     photo.save(name, format="PNG")
     code, printed, error = run("search", f"bundle={bundle}", f"image={name}", "k=4", "format=json")
@@ -168,6 +266,9 @@ def test_csv_and_table_show_the_same_rows(run, bundle: Path) -> None:
     ("arguments", "told"),
     [
         ([], "give either image=FILE or row=N"),
+        (["image="], "image=: must name a file"),
+        (["image=~nosuchuser/x.png"], "~nosuchuser/x.png: no such file"),
+        (["=1"], "must be key=value"),
         (["image=x.png", "row=1"], "give either image=FILE or row=N"),
         (["image=nothing.png"], "nothing.png: no such file"),
         (["image=notes.txt"], "notes.txt: not a readable image"),

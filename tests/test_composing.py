@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 
 import lapel.encoder
 import lapel.losses
-from lapel.cli import quote_free_text
 from lapel.composing import compose, free_text_keys, from_plain, to_plain
 from lapel.config import (
     CHOICES,
@@ -27,6 +26,7 @@ from lapel.config import (
     name_of,
 )
 from lapel.errors import LapelError
+from lapel.hydra_app import quote_free_text
 
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ["data", "encoder", "variant", "sampler", "augment", "optim", "trainer"]

@@ -9,6 +9,7 @@ manifest.json  sha256 of the others, config, metric, input, scores, versions
 import hashlib
 import json
 import logging
+import operator
 import shutil
 import tempfile
 import warnings
@@ -21,10 +22,10 @@ import numpy as np
 import pandas as pd
 
 from lapel.composing import to_plain
-from lapel.config import ExportConfig, Metric, Rows
+from lapel.config import ExportConfig, Invert, Metric, Rows, Split
 from lapel.errors import LapelError
 from lapel.provenance import git_commit, package_versions
-from lapel.runs import write_json
+from lapel.runs import evaluation_folder, user_path, write_json
 
 if TYPE_CHECKING:  # torch and FAISS are imported where they are first needed: a manifest is read without them
     import torch
@@ -79,13 +80,14 @@ def export(config: ExportConfig) -> Path:
 def _replace_folder(new: Path, folder: Path) -> None:
     """Put `new` in the place of `folder`, which may exist."""
     new.chmod(0o755)
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".old-"))
-        folder.replace(old)
-        new.replace(folder)
+    old = folder.with_name(f".old-{new.name.lstrip('.')}")
+    if folder.exists() or folder.is_symlink():
+        folder.rename(old)
+    new.replace(folder)
+    if old.is_symlink():
+        old.unlink()
+    elif old.exists():
         shutil.rmtree(old)
-    else:
-        new.replace(folder)
 
 
 def _write(folder: Path, config: ExportConfig, run: "TrainedRun", catalog: "Catalog") -> None:
@@ -118,7 +120,6 @@ def _scripted(encoder: "Encoder") -> Any:
 
 def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", rows: int) -> None:
     data, metric = run.config.data, run.config.variant.metric
-    scored = run.folder / "evaluation" / "metrics.json"
     manifest = {
         "format": FORMAT,
         "name": run.config.name,
@@ -139,12 +140,24 @@ def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", rows:
         "files": {name: _sha256(folder / name) for name in (ENCODER_FILE, INDEX_FILE, ITEMS_FILE)},
         "checkpoint": config.checkpoint.name,
         "step": run.step,
-        "scores": json.loads(scored.read_text()) if scored.is_file() else None,
+        "scores": _scores(config, run),
         "config": to_plain(run.config),
         "versions": package_versions(),
         "git_commit": git_commit(),
     }
     write_json(folder / MANIFEST_FILE, manifest)
+
+
+def _scores(config: ExportConfig, run: "TrainedRun") -> dict[str, Any] | None:
+    """What evaluate.py found for the test part with this very encoder; None where it has not been asked."""
+    path = evaluation_folder(run.folder, Split.test, config.checkpoint) / "metrics.json"
+    if config.export.invert is not Invert.never or not path.is_file():
+        return None
+    try:
+        scores = json.loads(path.read_text())
+        return scores if scores["protocol"]["step"] == run.step else None
+    except (ValueError, KeyError, TypeError) as error:
+        raise LapelError(f"{path}: is damaged ({error}); evaluate again, or remove it") from error
 
 
 def _check_encoder(bundle: "Bundle", encoder: "Encoder", images: "torch.Tensor") -> None:
@@ -191,7 +204,7 @@ def load(folder: str | Path) -> "Bundle":
     Raises:
         LapelError: the folder or a file is missing, or a file is not the one that was exported; the message names it.
     """
-    path = Path(folder).expanduser()
+    path = user_path(folder)
     if not path.is_dir():
         raise LapelError(f"bundle={folder}: no such folder; make one with: lapel-export run=RUN")
     manifest = _read_manifest(path / MANIFEST_FILE)
@@ -210,6 +223,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         known = manifest["format"] == FORMAT and set(manifest["files"]) == {ENCODER_FILE, INDEX_FILE, ITEMS_FILE}
+        known = known and manifest["metric"] in Metric.__members__ and manifest["input"]["channels"] in (1, 3)
     except (ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{path}: is damaged ({error}); export the bundle again") from error
     if not known:
@@ -287,15 +301,17 @@ class Bundle:
         """
         from lapel.retrieval import Neighbors
 
+        row = _whole("row", row)
         if not 0 <= row < len(self.items):
             raise LapelError(f"row={row}: must be from 0 to {len(self.items) - 1}")
-        near = self._nearest(self.index.reconstruct(row)[None], k + 1)
+        near = self._nearest(self.index.reconstruct(row)[None], _whole("k", k) + 1)
         others = near.positions[0] != row
         return self._table(Neighbors(near.positions[:, others][:, :k], near.scores[:, others][:, :k]))
 
     def _nearest(self, embeddings: np.ndarray, k: int) -> "Neighbors":
         from lapel.index import search_index
 
+        k = _whole("k", k)
         if k < 1:
             raise LapelError(f"k={k}: must be at least 1")
         return search_index(self.index, embeddings, min(k, len(self.items)), self.metric)
@@ -312,3 +328,11 @@ class Bundle:
             }
         )
         return pd.concat([found, self.items.iloc[rows].reset_index(drop=True)], axis=1)
+
+
+def _whole(name: str, value: Any) -> int:
+    """A whole number of any kind, NumPy's too."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise LapelError(f"{name}={value}: must be a whole number") from None

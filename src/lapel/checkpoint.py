@@ -15,7 +15,7 @@ from lapel.config import Checkpoint, Invert, TrainConfig
 from lapel.encoder import Encoder
 from lapel.encoder import build as build_encoder
 from lapel.errors import LapelError
-from lapel.runs import CHECKPOINTS, written_whole
+from lapel.runs import CHECKPOINTS, user_path, written_whole
 
 # Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
 LAPEL_KEY = "lapel"
@@ -44,6 +44,7 @@ class TrainedRun:
 
     Args:
         folder: the run folder.
+        path: the checkpoint.
         config: with which the run was trained.
         state: name -> tensor of the encoder.
         step: optimizer steps made.
@@ -51,6 +52,7 @@ class TrainedRun:
     """
 
     folder: Path
+    path: Path
     config: TrainConfig
     state: dict[str, torch.Tensor]
     step: int
@@ -64,7 +66,11 @@ class TrainedRun:
     def encoder(self, invert: Invert = Invert.never) -> Encoder:
         """The encoder with its trained weights, in evaluation mode, on the CPU."""
         encoder = build_encoder(self.config.encoder, self.config.data, self.config.variant.metric, invert)
-        encoder.load_state_dict(self.state, strict=True)
+        try:
+            encoder.load_state_dict(self.state, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split()).partition(": ")[2]
+            raise LapelError(f"{self.path}: does not hold the encoder of its config: {reason[:300]}") from error
         return encoder.eval()
 
 
@@ -74,20 +80,26 @@ def open_run(folder: str, which: Checkpoint) -> TrainedRun:
     Raises:
         LapelError: the folder or the checkpoint is missing, cannot be read, or is not lapel's.
     """
-    run = Path(folder).expanduser()
+    run = user_path(folder)
     if not run.is_dir():
         raise LapelError(f"run={folder}: no such run folder{_known_runs(run.parent)}")
     path = run / CHECKPOINTS / f"{which.name}.ckpt"
     if not path.is_file():
-        raise LapelError(f"run={folder}: has no checkpoints/{which.name}.ckpt; has training ended its first epoch?")
+        trials = sorted(each.parent.name for each in run.glob(f"*/{CHECKPOINTS}"))
+        hint = f"it is a sweep with the trials {', '.join(trials)}" if trials else "has training ended its first epoch?"
+        raise LapelError(f"run={folder}: has no {CHECKPOINTS}/{which.name}.ckpt; {hint}")
     checkpoint = load_checkpoint(path)
-    own = checkpoint[LAPEL_KEY]
-    state = {
-        name.removeprefix(ENCODER_PREFIX): tensor
-        for name, tensor in checkpoint["state_dict"].items()
-        if name.startswith(ENCODER_PREFIX)
-    }
-    return TrainedRun(run.resolve(), from_plain(own["config"]), state, checkpoint["global_step"], own["epoch"])
+    try:
+        own = checkpoint[LAPEL_KEY]
+        state = {
+            name.removeprefix(ENCODER_PREFIX): tensor
+            for name, tensor in checkpoint["state_dict"].items()
+            if name.startswith(ENCODER_PREFIX)
+        }
+        run = run.resolve()
+        return TrainedRun(run, path, from_plain(own["config"]), state, checkpoint["global_step"], own["epoch"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise LapelError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
 
 
 def _known_runs(parent: Path) -> str:
@@ -104,7 +116,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever its parsers do: zip, pickle, OS, runtime errors
-        raise LapelError(f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:200]})") from error
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        raise LapelError(f"{path}: not a readable checkpoint ({type(error).__name__}: {reason})") from error
     if not isinstance(checkpoint, dict) or LAPEL_KEY not in checkpoint:
         raise LapelError(f"{path}: is not a checkpoint of lapel")
     return checkpoint

@@ -34,6 +34,10 @@ def compose(command: str, overrides: list[str]) -> Any:
     Raises:
         LapelError: a misspelt key, a choice that does not exist, a wrong type, a value out of range: in one line.
     """
+    if command not in COMMANDS:
+        raise LapelError(f"command {command}: must be one of {', '.join(COMMANDS)}")
+    if isinstance(overrides, str):
+        raise LapelError("overrides must be a list of texts, as in ['variant=siam', 'seed=1']")
     try:
         if GlobalHydra.instance().is_initialized():
             return to_config(hydra_compose(command, overrides))
@@ -57,9 +61,11 @@ def _leaves(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Any]]:
     """Every (whole key, value, field metadata) below a composed node."""
     cls = OmegaConf.get_type(node)
     metadata = {each.name: each.metadata for each in fields(cls)} if is_dataclass(cls) else {}
+    if removed := sorted(set(metadata) - set(map(str, node))):
+        raise LapelError(f"{prefix}{removed[0]}: cannot be removed")
     for name in node:
         if metadata and name not in metadata:  # "+optim.lrr=1" passes Hydra
-            raise LapelError(_no_such_option(f"{prefix}{name}", list(metadata)))
+            raise LapelError(no_such_option(f"{prefix}{name}", list(metadata)))
         if OmegaConf.is_missing(node, name):
             continue
         value = node[name]
@@ -90,12 +96,22 @@ def explain(error: Exception, command: type) -> str:
     if unknown := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", f"{cause} {text}"):
         return _explain_unknown_key(unknown[1], unknown[2], text)
     if group := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
-        return _no_such_option(group[1], [each.name for each in fields(command)])
+        return no_such_option(group[1], [each.name for each in fields(command)])
+    if "is not a ListConfig" in f"{cause} {text}":
+        key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+        return f"{key}: must be a list, as in {key}=[5]"
+    if ambiguous := re.match(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{ambiguous[1]}: several values are a sweep, which needs -m"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value; quote special characters, as in \"key='a (1), b'\""
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
     reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
     return f"{key}: {reason}" if key else reason
+
+
+def escape_interpolation(text: str) -> str:
+    """Text that OmegaConf takes letter by letter: `${` begins a reference there, unless a backslash goes before it."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
 def _closest(word: str, allowed: list[str]) -> str:
@@ -116,10 +132,11 @@ def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
     known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), ExportOptions, MovedData]}
     allowed = [each.name for each in fields(known[class_name])] if class_name in known else []
     overridden = re.search(r"(?:Could not override|append to) '([^']+)'", text)
-    return _no_such_option(overridden[1] if overridden else key, allowed)
+    return no_such_option(overridden[1] if overridden else key, allowed)
 
 
-def _no_such_option(whole_key: str, allowed: list[str]) -> str:
+def no_such_option(whole_key: str, allowed: list[str]) -> str:
+    """The message for a key that does not exist."""
     name = whole_key.rpartition(".")[2]
     return f"{whole_key}: no such option; allowed here are {', '.join(allowed)}{_closest(name, allowed)}"
 

@@ -5,6 +5,8 @@ what differs from it. `lapel.composing` makes them from a command line, checked.
 mistake is told at once.
 """
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields
@@ -46,13 +48,15 @@ def option(
 def _allowed(metadata: Any) -> str:
     """The allowed range in words: "at least 1 and at most 8"."""
     words = [("above", "more than"), ("at_least", "at least"), ("at_most", "at most")]
-    return " and ".join(f"{word} {metadata[key]}" for key, word in words if metadata.get(key) is not None)
+    bounds = [f"{word} {metadata[key]}" for key, word in words if metadata.get(key) is not None]
+    return " and ".join(bounds) or "finite"
 
 
 def _in_range(value: float, metadata: Any) -> bool:
     above, at_least, at_most = metadata.get("above"), metadata.get("at_least"), metadata.get("at_most")
     return (
-        (above is None or value > above)
+        math.isfinite(value)
+        and (above is None or value > above)
         and (at_least is None or value >= at_least)
         and (at_most is None or value <= at_most)
     )
@@ -296,6 +300,10 @@ class VariantConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not re.fullmatch(r"[\w.+-]*\w[\w.+-]*", self.name):
+            raise LapelError(
+                f"variant.name={self.name}: is part of a folder's name; allowed are letters, digits and ._+-"
+            )
         if not self.objectives:
             raise LapelError("variant.objectives is empty: give at least one (conf/variant/*.yaml show how)")
 
@@ -516,6 +524,11 @@ class EvaluateConfig(Options):
     memory: float = option(256.0, above=0)
     """Megabytes of similarities held at once; results do not depend on it."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.k:
+            raise LapelError("k=[]: must have at least one number")
+
 
 class Rows(Enum):
     """gallery: the test part's gallery. all: every image of the catalogue."""
@@ -570,6 +583,8 @@ class SearchConfig(Options):
         super().__post_init__()
         if (self.image is None) == (self.row is None):
             raise LapelError("give either image=FILE or row=N")
+        if self.image == "":
+            raise LapelError("image=: must name a file")
 
 
 COMMANDS: dict[str, type] = {"train": TrainConfig, "evaluate": EvaluateConfig, "export": ExportConfig}

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from lapel.catalog import Catalog
 from lapel.checkpoint import TrainedRun, open_run
-from lapel.config import Checkpoint, EvaluateConfig, Metric, Split
+from lapel.config import EvaluateConfig, Metric, Split
 from lapel.devices import choose_device
 from lapel.encoder import embed
 from lapel.figures import match_sheet
 from lapel.images import ImageStore
 from lapel.retrieval import NO_POSITION, own_positions, score, search
-from lapel.runs import write_json, written_whole
+from lapel.runs import evaluation_folder, write_json, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -48,19 +48,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         *embeddings, catalog.items[queries], catalog.items[gallery], metric, config.k, exclude, config.memory
     )
     result = {**scores.means(), "protocol": _protocol(config, run, catalog, len(scores.queries), scores.unmatched)}
-    folder = evaluation_folder(run.folder, config)
+    folder = evaluation_folder(run.folder, config.split, config.checkpoint)
     write_json(folder / "metrics.json", result)
     shown = scores.queries[np.linspace(0, len(scores.queries) - 1, EXAMPLES).astype(np.int64)]
     _draw_examples(folder / "examples.png", catalog, store, embeddings, queries, gallery, shown, metric)
     logger.info("evaluated %s on %s: %s", run.folder.name, config.split.name, folder / "metrics.json")
     return result
-
-
-def evaluation_folder(run: Path, config: EvaluateConfig) -> Path:
-    """Where an evaluation's files go: the plain one directly in `evaluation`, others below it by name."""
-    parts = [] if config.split is Split.test else [config.split.name]
-    parts += [] if config.checkpoint is Checkpoint.best else [config.checkpoint.name]
-    return run / "evaluation" / "-".join(parts) if parts else run / "evaluation"
 
 
 def embed_both(run: TrainedRun, store: ImageStore, queries: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor, nn
 
 from lapel.catalog import Catalog
 from lapel.config import AugmentConfig, DataConfig, Invert, Resize
 from lapel.errors import LapelError
+from lapel.runs import user_path
 
 # Names of the independent streams of random numbers: each draw is a function of (seed, stream, step, position).
 AUGMENT_STREAM = 1
@@ -40,21 +41,29 @@ def decode(source: str | Path | Image.Image | np.ndarray, channels: int) -> np.n
             raise LapelError(f"image array is {source.dtype} {list(source.shape)}, must be uint8 [height, width(, 3)]")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
-        return _pixels(source, channels)
-    path = Path(source).expanduser()
+        try:
+            return _pixels(source, channels)
+        except ValueError as error:
+            raise LapelError(f"image of mode {source.mode}: cannot be converted ({error})") from error
+    if not isinstance(source, str | Path):
+        raise LapelError(f"{type(source).__name__} is no image: allowed are a file, a Pillow image and a uint8 array")
+    path = user_path(source)
     try:
         with Image.open(path) as image:
             return _pixels(image, channels)
     except FileNotFoundError:
         raise LapelError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise LapelError(f"{path}: not a readable image (it is a folder)") from None
+    except UnidentifiedImageError:
+        raise LapelError(f"{path}: not a readable image (of no format that Pillow knows)") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()).replace(repr(str(path)), "it")
-        raise LapelError(f"{path}: not a readable image ({reason})") from error
+        raise LapelError(f"{path}: not a readable image ({' '.join(str(error).split())})") from error
 
 
 def _pixels(image: Image.Image, channels: int) -> np.ndarray:
     image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey: Pillow's own conversion would clip at 255
+    if image.mode.startswith("I;16"):  # 16-bit grey: Pillow's own conversion would clip at 255
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -247,7 +256,12 @@ def as_batch(images: Any, channels: int) -> list[Tensor]:
         channels: 1 or 3, for what has to be decoded.
     """
     if isinstance(images, Tensor):
+        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3) or not images.numel():
+            shown = f"{images.dtype} {list(images.shape)}".removeprefix("torch.")
+            raise LapelError(f"images are {shown}, must be uint8 [batch, 1 or 3, height, width]")
         return [image[None] for image in images]
-    if isinstance(images, str | Path | Image.Image | np.ndarray):
+    if not isinstance(images, list | tuple):
         images = [images]
+    if not images:
+        raise LapelError("no images are given")
     return [torch.from_numpy(decode(image, channels))[None] for image in images]

@@ -20,7 +20,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from lapel.config import Checkpoint, Split
 from lapel.errors import LapelError
+
+logger = logging.getLogger(__name__)
 
 RUNS = Path("runs")
 LATEST = "latest"
@@ -54,8 +57,16 @@ def write_yaml(path: Path, content: Any) -> None:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
+def check_latest(root: Path = RUNS) -> None:
+    """Raise if something else stands where the link `<root>/latest` goes."""
+    link = root / LATEST
+    if link.exists() and not link.is_symlink():
+        raise LapelError(f"{link}: is a folder or file, must be a link or absent; move it away")
+
+
 def new_folder(name: str, root: Path = RUNS) -> Path:
     """Create `<root>/<name>-<time>`; where another process took that name, a number makes it its own."""
+    check_latest(root)
     root.mkdir(parents=True, exist_ok=True)
     base = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     number = 1
@@ -69,18 +80,26 @@ def new_folder(name: str, root: Path = RUNS) -> Path:
             return folder
 
 
-def check_unused(folder: Path) -> None:
-    """Raise if a folder already holds a trained run: nothing is overwritten."""
-    if any((folder / CHECKPOINTS).glob("*.ckpt")):
-        raise LapelError(f"hydra.run.dir={folder}: already holds a trained run; name another folder")
+def user_path(text: str | Path) -> Path:
+    """A path as a person gives it: `~` and `~name` stand for home folders that exist, and for themselves else."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def claim_folder(folder: Path) -> None:
+    """Make a run folder, or take an empty one: nothing that lies there is overwritten, or removed after an error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise LapelError(f"run folder {folder}: is not empty; name a new one")
 
 
 def point_latest(folder: Path, root: Path = RUNS) -> None:
     """Move the link `<root>/latest` to a run folder, in one step."""
+    check_latest(root)
     root.mkdir(parents=True, exist_ok=True)
     link = root / LATEST
-    if link.exists() and not link.is_symlink():
-        raise LapelError(f"{link}: is a folder or file, must be a link or absent; move it away")
     temporary = root / f".{LATEST}-{os.getpid()}-{time.monotonic_ns()}"
     temporary.symlink_to(os.path.relpath(folder.resolve(), root.resolve()))
     temporary.replace(link)
@@ -92,14 +111,34 @@ def is_started(folder: Path) -> bool:
 
 
 @contextmanager
-def removed_unless_started(folder: Path) -> Iterator[None]:
-    """Remove a run folder in which an error came before training began."""
+def undone_on_error(folder: Path, root: Path = RUNS) -> Iterator[None]:
+    """After an error, empty and remove a claimed folder in which training has not begun.
+
+    Where it had begun but written no checkpoint, the folder stays for its curves, and the link `<root>/latest` goes
+    back to the run that it showed before.
+    """
+    link = root / LATEST
+    before = link.resolve() if link.is_symlink() else None
     try:
         yield
     except BaseException:
         if not is_started(folder):
             shutil.rmtree(folder, ignore_errors=True)
+        elif (
+            not any((folder / CHECKPOINTS).glob("*.ckpt")) and link.is_symlink() and link.resolve() == folder.resolve()
+        ):
+            if before and before.is_dir():
+                point_latest(before, root)
+            else:
+                link.unlink()
         raise
+
+
+def evaluation_folder(run: Path, split: Split, checkpoint: Checkpoint) -> Path:
+    """Where an evaluation's files go: the plain one directly in `evaluation`, others below it by name."""
+    parts = [] if split is Split.test else [split.name]
+    parts += [] if checkpoint is Checkpoint.best else [checkpoint.name]
+    return run / "evaluation" / "-".join(parts) if parts else run / "evaluation"
 
 
 @contextmanager
@@ -120,6 +159,8 @@ def best_finished(folder: Path) -> Path | None:
     """The finished trial of a sweep folder with the highest score on val; None where none finished."""
     scores = {}
     for summary in folder.glob("*/train.json"):
-        content = json.loads(summary.read_text())
-        scores[summary.parent] = content["monitored"]
+        try:
+            scores[summary.parent] = float(json.loads(summary.read_text())["monitored"])
+        except (ValueError, KeyError, TypeError):
+            logger.warning("%s: cannot be read, its trial is left out", summary)
     return max(scores, key=lambda trial: scores[trial]) if scores else None

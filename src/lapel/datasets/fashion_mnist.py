@@ -24,6 +24,7 @@ import pandas as pd
 from lapel.catalog import Catalog, stratified
 from lapel.config import FashionMnistConfig
 from lapel.errors import DataNotFoundError, LapelError
+from lapel.runs import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ def _folders_below(root: str | None) -> list[Path]:
     """The folders that `data.root` may mean: itself, and where torchvision puts the files below it."""
     if root is None:
         return []
-    folder = Path(root).expanduser()
+    folder = user_path(root)
     if not folder.is_dir():
         raise LapelError(f"data.root={root}: no such folder")
     return [folder, folder / "FashionMNIST" / "raw"]

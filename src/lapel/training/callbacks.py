@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 import time
 from pathlib import Path
 from types import FrameType
@@ -13,7 +14,7 @@ import torch.distributed as dist
 from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from lapel.errors import InterruptedTrainingError, LapelError
@@ -111,10 +112,7 @@ class Curves(Callback):
 def _check_finite(means: dict[str, float], step: int) -> None:
     for name, value in means.items():
         if not torch.isfinite(torch.tensor(value)):
-            raise LapelError(
-                f"training diverged: {name} is {value} at step {step}; a lower optim.lr may help, and "
-                "checkpoints/last.ckpt holds the end of the last epoch before"
-            )
+            raise LapelError(f"training diverged: {name} is {value} at step {step}; a lower optim.lr may help")
 
 
 def _pair_distances(values: StepValues) -> dict[str, float]:
@@ -160,6 +158,8 @@ class Keeper(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """From now on Ctrl-C and SIGTERM wait for the end of the step; a second one does not."""
         del trainer, pl_module
+        if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             self.previous_handlers[number] = signal.signal(number, self._note_signal)
 
@@ -236,10 +236,8 @@ class ProgressBar(Callback):
         self.speed = speed
         self.curves = curves
         self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=16),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[state]}"),
@@ -261,9 +259,8 @@ class ProgressBar(Callback):
     ) -> None:
         """One step further."""
         del trainer, outputs, batch_idx
-        assert isinstance(pl_module, SimilarityModule)
-        epoch = batch.step // len(pl_module.sampler) + 1
-        state = f"epoch {epoch}, loss {self.curves.latest_loss:.4f}, {self.speed.images_per_second():.0f} images/s"
+        del pl_module
+        state = f"loss {self.curves.latest_loss:.3f}, {self.speed.images_per_second():.0f} images/s"
         self.progress.update(self.task, completed=batch.step + 1, state=state)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

@@ -50,8 +50,8 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     bar = ProgressBar(speed, curves, Console(stderr=True))
     trainer = _trainer(config, folder, device, ranks, [speed, curves, keeper, bar])
     if rank == 0:
-        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         point_latest(folder)
+        (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
     _run(trainer, module)
     if rank == 0:
         write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks))

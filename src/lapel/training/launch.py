@@ -14,18 +14,18 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from lapel.composing import from_plain, to_plain
 from lapel.config import TrainConfig
 from lapel.errors import InterruptedTrainingError, LapelError
-from lapel.runs import check_unused, logged_to, new_folder, removed_unless_started, write_yaml
+from lapel.runs import check_latest, claim_folder, logged_to, new_folder, undone_on_error, write_yaml
 from lapel.training.fit import fit
 
 logger = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, folder: Path | None = None) -> float:
+def train(config: TrainConfig, folder: Path | str | None = None) -> float:
     """Train a model, in as many processes as `trainer.devices` says.
 
     Args:
         config: of the run, as from `lapel.compose("train", overrides)`.
-        folder: run folder; by default a new one in `runs/`.
+        folder: run folder, new or empty; by default a new one in `runs/`.
 
     Returns:
         The best MAP@R on val.
@@ -34,9 +34,11 @@ def train(config: TrainConfig, folder: Path | None = None) -> float:
         LapelError: the config cannot be carried out; a folder in which training has not begun is removed again.
         InterruptedTrainingError: by Ctrl-C or SIGTERM, after the step was finished and `checkpoints/last.ckpt` written.
     """
-    folder = folder or new_folder(config.name)
-    check_unused(folder)
-    with removed_unless_started(folder), logged_to(folder / "train.log"):
+    config = from_plain(to_plain(config))  # checks again: a field may have been changed since it was made
+    check_latest()
+    folder = new_folder(config.name) if folder is None else Path(folder)
+    claim_folder(folder)
+    with undone_on_error(folder), logged_to(folder / "train.log"):
         write_yaml(folder / "config.yaml", to_plain(config))
         best = _train_here(config, folder) if config.trainer.devices == 1 else _train_in_processes(config, folder)
         logger.info("best val map@r %.4f; the run is in %s", best, folder)
@@ -73,6 +75,7 @@ def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[s
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("lapel").setLevel(level if rank == 0 else logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each rank
     try:
         if rank:
             return {"best": fit(from_plain(plain), Path(folder), rank, ranks)}

@@ -1,0 +1,215 @@
+"""A command as a Hydra application: free text quoted, the whole config checked before anything starts, folders made.
+
+Hydra does the composing, the sweeps and their launchers; its many-line errors become one line here.
+"""
+
+import argparse
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from lapel.composing import (
+    CONFIG_MODULE,
+    HYDRA_VERSION_BASE,
+    compose,
+    escape_interpolation,
+    explain,
+    free_text_keys,
+    to_config,
+)
+from lapel.config import COMMANDS
+from lapel.errors import InterruptedTrainingError, LapelError
+from lapel.runs import best_finished, new_folder, point_latest
+from lapel.terminal import FULL_ERRORS, log_to_terminal, tell, told_in_one_line
+
+logger = logging.getLogger(__name__)
+
+RUN_FOLDER = "hydra.run.dir"
+SWEEP_FOLDER = "hydra.sweep.dir"
+
+# A sweep of more trials is not composed as a whole before it starts: that takes a third of a second each.
+MOST_CHECKED_TRIALS = 100
+
+
+def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool) -> Callable[[], None]:
+    """A command that composes its config on the command line, checks it, and works on it.
+
+    Args:
+        command: a key of `COMMANDS`.
+        work: what is done with the config; its value goes to Hydra's sweeper.
+        keeps_folders: whether each run has a folder of its own below `runs/`.
+    """
+    program = f"lapel-{command}"
+    failed: list[int] = []
+
+    def task(composed: DictConfig) -> Any:
+        # Here, not outside: an exception that leaves the task makes Hydra print lines of its own, and ends a sweep.
+        with told_in_one_line(program):
+            context = HydraConfig.get()
+            if context.mode is not RunMode.MULTIRUN:
+                return work(to_config(composed))
+            logger.info("trial %s: %s", context.job.num, " ".join(context.overrides.task) or "defaults")
+            try:
+                return work(to_config(composed))
+            except InterruptedTrainingError:
+                raise
+            except LapelError as error:
+                failed.append(context.job.num)
+                tell(program, f"error: trial {context.job.num}: {error}")
+                return float("nan")
+
+    def run() -> None:
+        with told_in_one_line(program):
+            failed.clear()
+            log_to_terminal()
+            _run(command, task, keeps_folders)
+            if failed:
+                raise LapelError(f"{len(failed)} trials failed: {', '.join(map(str, failed))}")
+
+    return run
+
+
+def _run(command: str, task: Callable[[DictConfig], Any], keeps_folders: bool) -> None:
+    arguments = quoted_arguments(sys.argv[1:], command)
+    parser = get_args_parser()
+    parser.error = _raise_usage  # type: ignore[method-assign]  # argparse prints its whole usage
+    parsed = parser.parse_args(arguments)
+    if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
+        _start_hydra(command, task, arguments)
+    elif parsed.multirun:
+        _run_sweep(command, task, arguments, parsed, keeps_folders)
+    else:
+        _check_folder_options(parsed.overrides)
+        config = compose(command, parsed.overrides)
+        if keeps_folders and not parsed.cfg and _value(RUN_FOLDER, parsed.overrides) is None:
+            arguments.append(f"{RUN_FOLDER}='{new_folder(config.name)}'")
+        _start_hydra(command, task, arguments)
+
+
+def _run_sweep(
+    command: str,
+    task: Callable[[DictConfig], Any],
+    arguments: list[str],
+    parsed: argparse.Namespace,
+    keeps_folders: bool,
+) -> None:
+    """Check every trial, run them, and point `runs/latest` to the best; what began in none leaves nothing."""
+    if parsed.cfg:
+        raise LapelError("--cfg shows one run: leave out -m")
+    _check_folder_options(parsed.overrides)
+    _check_trials(command, parsed.overrides)
+    given = _value(SWEEP_FOLDER, parsed.overrides)
+    folder = Path(given) if given else new_folder("sweep") if keeps_folders else Path(tempfile.mkdtemp())
+    if not given:
+        arguments.append(f"{SWEEP_FOLDER}='{folder}'")
+    try:
+        _start_hydra(command, task, arguments)
+    finally:
+        best = best_finished(folder) if keeps_folders else None
+        if best:
+            point_latest(best)
+            logger.info("best trial: %s", best)
+        elif not keeps_folders or not any(each.is_dir() for each in folder.glob("*")):
+            shutil.rmtree(folder, ignore_errors=bool(given))
+
+
+def _check_trials(command: str, overrides: list[str]) -> None:
+    """Compose each combination of a plain sweep, so that a mistake in the last is told before the first one trains."""
+    if _value("hydra/sweeper", overrides) is not None:
+        return
+    try:
+        trials = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0]
+    except HydraException as error:
+        raise LapelError(explain(error, COMMANDS[command])) from error
+    for trial in trials if len(trials) <= MOST_CHECKED_TRIALS else trials[:1]:
+        compose(command, list(trial))
+
+
+def _check_folder_options(overrides: list[str]) -> None:
+    for key in (RUN_FOLDER, SWEEP_FOLDER):
+        if _value(key, overrides) == "":
+            raise LapelError(f"{key}=: must name a folder")
+    if _value("hydra.job.chdir", overrides) not in (None, "false", "False"):
+        raise LapelError("hydra.job.chdir: lapel's paths are relative to where the command starts; must be false")
+
+
+def _value(key: str, overrides: list[str]) -> str | None:
+    """The value that the command line gives a key, without quotes; None where it gives none."""
+    for override in reversed(overrides):
+        name, equals, value = override.partition("=")
+        if equals and name.lstrip("+") == key:
+            return value[1:-1].replace("\\'", "'") if _is_quoted(value) else value
+    return None
+
+
+def _start_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:
+    """Hand over to Hydra, whose errors become one line."""
+    sys.argv[1:] = arguments
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints several lines of its own and exits
+    try:
+        hydra.main(version_base=HYDRA_VERSION_BASE, config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(task)()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise LapelError(explain(error, COMMANDS[command])) from error
+    finally:
+        if not FULL_ERRORS:
+            del os.environ["HYDRA_FULL_ERROR"]
+
+
+def _raise_usage(message: str) -> NoReturn:
+    raise LapelError(f"{message}; see --help")
+
+
+# ------------------------------------------------------------------------------------------- arguments
+
+
+def quoted_arguments(arguments: list[str], command: str) -> list[str]:
+    """The arguments with free text quoted, and `--config-dir` as an override, which the check understands too."""
+    keys = free_text_keys(COMMANDS[command]) | {RUN_FOLDER, SWEEP_FOLDER}
+    for each in arguments:
+        if each.startswith("="):
+            raise LapelError(f"{each}: must be key=value")
+    return _as_search_path([quote_free_text(each, keys) for each in arguments])
+
+
+def _as_search_path(arguments: list[str]) -> list[str]:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.error = _raise_usage  # type: ignore[method-assign]
+    parser.add_argument("--config-dir", "-cd")
+    known, rest = parser.parse_known_args(arguments)
+    if known.config_dir is None:
+        return arguments
+    if not Path(known.config_dir).is_dir():
+        raise LapelError(f"--config-dir {known.config_dir}: no such folder")
+    return [*rest, f"hydra.searchpath=['file://{Path(known.config_dir).resolve()}']"]
+
+
+def quote_free_text(argument: str, keys: set[str]) -> str:
+    """An argument whose value is free text, quoted for Hydra's grammar; any other one as it is."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in keys or value in ("", "null") or _is_quoted(value):
+        return argument
+    if not key.lstrip("+").startswith("hydra."):  # Hydra's folders may well interpolate
+        value = escape_interpolation(value)
+    value = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    value = re.sub(r"(\\+)$", r"\1\1", value)
+    return f"{key}='{value}'"
+
+
+def _is_quoted(value: str) -> bool:
+    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""

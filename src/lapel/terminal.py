@@ -1,0 +1,64 @@
+"""What every command shares: plain messages on stderr, and errors told in one line with an exit code."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lapel.errors import InterruptedTrainingError, LapelError
+
+# Whether the user asked, by HYDRA_FULL_ERROR=1, for tracebacks in place of one line.
+FULL_ERRORS = os.environ.get("HYDRA_FULL_ERROR") == "1"
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+@contextmanager
+def told_in_one_line(program: str) -> Iterator[None]:
+    """Print an error that the user can mend as one line and exit with 2; an interrupt with 130.
+
+    HYDRA_FULL_ERROR=1 shows where it came from instead.
+    """
+    if FULL_ERRORS:
+        yield
+        return
+    try:
+        yield
+    except InterruptedTrainingError as error:
+        tell(program, error)
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except KeyboardInterrupt:
+        tell(program, "interrupted")
+        raise SystemExit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:  # the reader, `head` for instance, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except LapelError as error:
+        tell(program, f"error: {error}")
+        raise SystemExit(EXIT_BAD_INPUT) from None
+    except OSError as error:  # a full disk, a folder that may not be written
+        where = f"{error.filename}: " if error.filename else ""
+        tell(program, f"error: {where}{error.strerror or error}")
+        raise SystemExit(EXIT_BAD_INPUT) from None
+
+
+def tell(program: str, what: object) -> None:
+    """One line on stderr."""
+    print(f"{program}: {what}", file=sys.stderr)
+
+
+class CurrentStderr(logging.StreamHandler):
+    """Logs to what sys.stderr is at the moment: a progress bar puts itself there, and prints the lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def log_to_terminal() -> None:
+    """lapel's own messages, plain; of others only warnings."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
+    logging.getLogger("lapel").setLevel(logging.INFO)
