@@ -167,4 +167,4 @@ def test_what_is_no_image_and_no_number_is_told(exported: Path) -> None:
     with pytest.raises(LapelError, match=r"k=2\.5: must be a whole number"):
         bundle.search(grey, k=2.5)  # type: ignore[arg-type]
     assert len(bundle.search(grey, k=np.int64(3))) == 3  # type: ignore[arg-type]
-    assert len(bundle.search_row(bundle.search(grey)["row"][0], k=3)) == 3
+    assert len(bundle.search_row(bundle.search(grey)["row"].to_numpy()[0], k=3)) == 3

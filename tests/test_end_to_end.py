@@ -43,7 +43,7 @@ def test_from_training_to_a_search(photo: Path, tmp_path: Path) -> None:
     protocol = metrics["protocol"]
     assert (protocol["data"], protocol["queries"], protocol["gallery"]) == ("fashion_mnist", 10000, 10000)
     assert protocol["split_hash"] == "1adca4ddea64ac9b8966dd1d07e8a6e83fca8296f13c4f5ccf32f27cc34bb962"
-    assert metrics["recall@1"] > 0.65  # 40 steps give 0.75 to 0.8; an untrained encoder 0.6
+    assert metrics["recall@1"] > 0.65
     search = str(Path(sys.executable).parent / "lapel-search")
     arguments = ["bundle=runs/latest/bundle", "k=10", "format=json"]
     found = json.loads(
