@@ -304,7 +304,7 @@ class Bundle:
         row = _whole("row", row)
         if not 0 <= row < len(self.items):
             raise LapelError(f"row={row}: must be from 0 to {len(self.items) - 1}")
-        near = self._nearest(self.index.reconstruct(row)[None], _whole("k", k) + 1)
+        near = self._nearest(np.asarray(self.index.reconstruct(row))[None], _whole("k", k) + 1)
         others = near.positions[0] != row
         return self._table(Neighbors(near.positions[:, others][:, :k], near.scores[:, others][:, :k]))
 

@@ -144,14 +144,17 @@ def evaluation_folder(run: Path, split: Split, checkpoint: Checkpoint) -> Path:
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """What lapel logs, also in a file with the time of each line."""
-    handler = logging.FileHandler(path, delay=True)
+    handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger("lapel")
+    level = root.level
+    root.setLevel(min(root.getEffectiveLevel(), logging.INFO))  # also where the caller has not asked for messages
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
+        root.setLevel(level)
         handler.close()
 
 
