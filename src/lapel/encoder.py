@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lapel.config import DataConfig, EncoderConfig, Invert, Metric, TinyConfig
 from lapel.images import ImageStore, Preprocess
 
-# Images embedded at once outside of training.
-EMBED_BATCH = 512
+# Images embedded at once outside of training: larger batches leave the CPU's cache, and are slower.
+EMBED_BATCH = 128
 
 
 class ResidualBlock(nn.Module):
