@@ -203,6 +203,15 @@ def test_evaluating_in_a_sweep_leaves_no_folder_of_its_own(run, trained_run: Pat
     assert Path("copy/evaluation/val/metrics.json").is_file()
 
 
+def test_a_sweep_never_removes_a_folder_that_the_user_named(run, trained_run: Path) -> None:
+    copy = shutil.copytree(trained_run, "copy")
+    Path("mine").mkdir()
+    Path("mine/notes.txt").write_text("keep")
+    assert run("evaluate", "-m", f"run={copy}", "split=val,test", "hydra.sweep.dir=mine")[0] == 0
+    assert run("train", "-m", *SMALL, "data.batch_size=9999,8888", "hydra.sweep.dir=mine")[0] == 2
+    assert Path("mine/notes.txt").read_text() == "keep"
+
+
 def test_the_manifest_has_the_scores_of_its_own_checkpoint_alone(run, trained_run: Path) -> None:
     copy = Path(shutil.copytree(trained_run, "copy"))
     for arguments in (["checkpoint=last"], ["export.invert=always"]):

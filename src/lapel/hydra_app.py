@@ -125,8 +125,8 @@ def _run_sweep(
         if best:
             point_latest(best)
             logger.info("best trial: %s", best)
-        elif not keeps_folders or not any(each.is_dir() for each in folder.glob("*")):
-            shutil.rmtree(folder, ignore_errors=bool(given))
+        elif not given and (not keeps_folders or not any(each.is_dir() for each in folder.iterdir())):
+            shutil.rmtree(folder)  # made here; a folder that the user named is never removed
 
 
 def _check_trials(command: str, overrides: list[str]) -> None:

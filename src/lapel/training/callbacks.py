@@ -1,6 +1,7 @@
 """What happens around the steps of a training: curves, validation, checkpoints, a progress bar, a clean interrupt."""
 
 import logging
+import math
 import signal
 import threading
 import time
@@ -62,10 +63,13 @@ class Speed(Callback):
         del trainer, pl_module, outputs, batch_idx
         self.images += len(batch.rows)
 
+    def elapsed(self) -> float:
+        """Seconds of the steps so far."""
+        return self.seconds + (time.perf_counter() - self.resumed_at if self.resumed_at else 0.0)
+
     def images_per_second(self) -> float:
         """Over the whole training so far."""
-        running = time.perf_counter() - self.resumed_at if self.resumed_at else 0.0
-        return self.images / max(self.seconds + running, 1e-9)
+        return self.images / max(self.elapsed(), 1e-9)
 
 
 class Curves(Callback):
@@ -101,7 +105,7 @@ class Curves(Callback):
         self.sums, self.count = {}, 0
         _check_finite(means, step)
         self.latest_loss = means["loss/total"]
-        images, seconds = self.speed.images, time.perf_counter()
+        images, seconds = self.speed.images, self.speed.elapsed()
         point, self.last_point = self.last_point, (images, seconds)
         scalars = {**means, **_pair_distances(values), "optim/lr": trainer.optimizers[0].param_groups[0]["lr"]}
         if point[1]:
@@ -111,7 +115,7 @@ class Curves(Callback):
 
 def _check_finite(means: dict[str, float], step: int) -> None:
     for name, value in means.items():
-        if not torch.isfinite(torch.tensor(value)):
+        if not math.isfinite(value):
             raise LapelError(f"training diverged: {name} is {value} at step {step}; a lower optim.lr may help")
 
 

@@ -40,13 +40,9 @@ def train(config: TrainConfig, folder: Path | str | None = None) -> float:
     claim_folder(folder)
     with undone_on_error(folder), logged_to(folder / "train.log"):
         write_yaml(folder / "config.yaml", to_plain(config))
-        best = _train_here(config, folder) if config.trainer.devices == 1 else _train_in_processes(config, folder)
+        best = fit(config, folder) if config.trainer.devices == 1 else _train_in_processes(config, folder)
         logger.info("best val map@r %.4f; the run is in %s", best, folder)
     return best
-
-
-def _train_here(config: TrainConfig, folder: Path) -> float:
-    return fit(config, folder)
 
 
 def _train_in_processes(config: TrainConfig, folder: Path) -> float:
