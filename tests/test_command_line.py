@@ -12,6 +12,7 @@ import pytest
 from conftest import TINY
 from PIL import Image
 
+import lapel
 from lapel import cli
 from lapel.config import SearchConfig, TableFormat
 from lapel.errors import LapelError
@@ -271,6 +272,14 @@ def test_csv_and_table_show_the_same_rows(run, bundle: Path) -> None:
     assert 1 not in rows.tolist()
 
 
+def test_a_narrow_terminal_cuts_names_not_scores(run, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    _, listed, _ = run("search", f"bundle={bundle}", "row=1", "k=3", "format=json")
+    _, table, _ = run("search", f"bundle={bundle}", "row=1", "k=3")
+    for each in json.loads(listed):
+        assert f"{each['score']:.4f}" in table
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -329,6 +338,12 @@ def test_search_explains_itself(run) -> None:
     code, printed, _ = run("search", "--help")
     assert code == 0
     assert "format=table|json|csv" in printed
+
+
+@pytest.mark.parametrize("command", ["train", "search"])
+def test_version_is_lapels(run, command: str) -> None:
+    code, printed, _ = run(command, "--version")
+    assert (code, printed) == (0, f"lapel {lapel.__version__}\n")
 
 
 def test_importing_lapel_is_light() -> None:

@@ -20,10 +20,12 @@ from lapel.composing import escape_interpolation, explain, no_such_option, to_co
 from lapel.config import EvaluateConfig, ExportConfig, SearchConfig, TableFormat, TrainConfig
 from lapel.errors import LapelError
 from lapel.hydra_app import hydra_command
-from lapel.terminal import log_to_terminal, told_in_one_line
+from lapel.terminal import log_to_terminal, print_version, told_in_one_line
 
-# What a table of search results shows; json and csv have every column.
+# What a table of search results shows, json and csv have every column; and the columns' least width in a narrow terminal,
+# where the names are cut, the numbers not.
 TABLE_COLUMNS = ["rank", "row", "score", "item", "category", "image"]
+NARROWEST = {"rank": 4, "row": 5, "score": 7}
 
 
 def _train(config: TrainConfig) -> float:
@@ -83,6 +85,9 @@ def read_literally(arguments: list[str], options: type) -> Any:
     if {"-h", "--help"} & set(arguments):
         print(_help(options))
         raise SystemExit(0)
+    if "--version" in arguments:
+        print_version()
+        raise SystemExit(0)
     node = OmegaConf.structured(options)
     allowed = [each.name for each in dataclasses.fields(options)]
     for argument in arguments:
@@ -135,7 +140,9 @@ def _print_found(found: Any, form: TableFormat) -> None:
     elif form is TableFormat.csv:
         print(found.to_csv(index=False), end="")
     else:
-        table = Table(*TABLE_COLUMNS)
+        table = Table()
+        for name in TABLE_COLUMNS:
+            table.add_column(name, min_width=NARROWEST.get(name))
         for row in found[TABLE_COLUMNS].itertuples(index=False):
             table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
         Console().print(table)

@@ -15,12 +15,12 @@ from lapel.devices import choose_device
 from lapel.encoder import embed
 from lapel.figures import match_sheet
 from lapel.images import ImageStore
-from lapel.retrieval import NO_POSITION, own_positions, score, search
+from lapel.retrieval import NO_POSITION, own_positions, rows_once, score, search
 from lapel.runs import evaluation_folder, write_json, written_whole
 
 logger = logging.getLogger(__name__)
 
-# Queries and matches of the picture `examples.png`.
+# Queries, at most, and matches of the picture `examples.png`.
 EXAMPLES = 12
 EXAMPLE_MATCHES = 10
 
@@ -50,7 +50,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     result = {**scores.means(), "protocol": _protocol(config, run, catalog, len(scores.queries), scores.unmatched)}
     folder = evaluation_folder(run.folder, config.split, config.checkpoint)
     write_json(folder / "metrics.json", result)
-    shown = scores.queries[np.linspace(0, len(scores.queries) - 1, EXAMPLES).astype(np.int64)]
+    shown = scores.queries[np.unique(np.linspace(0, len(scores.queries) - 1, EXAMPLES).astype(np.int64))]
     _draw_examples(folder / "examples.png", catalog, store, embeddings, queries, gallery, shown, metric)
     logger.info("evaluated %s on %s: %s", run.folder.name, config.split.name, folder / "metrics.json")
     return result
@@ -59,9 +59,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def embed_both(run: TrainedRun, store: ImageStore, queries: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
     """Embeddings of queries and gallery; a row that is both is embedded once."""
     encoder = run.encoder().to(store.device)
-    rows = np.union1d(queries, gallery)
+    rows, query_places, gallery_places = rows_once(queries, gallery)
     embeddings = embed(encoder, store, rows)
-    return embeddings[np.searchsorted(rows, queries)], embeddings[np.searchsorted(rows, gallery)]
+    return embeddings[query_places], embeddings[gallery_places]
 
 
 def _protocol(config: EvaluateConfig, run: TrainedRun, catalog: Catalog, scored: int, unmatched: int) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from lapel.composing import (
 from lapel.config import COMMANDS
 from lapel.errors import InterruptedTrainingError, LapelError
 from lapel.runs import best_finished, new_folder, point_latest
-from lapel.terminal import FULL_ERRORS, log_to_terminal, tell, told_in_one_line
+from lapel.terminal import FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,6 @@ def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool)
     def run() -> None:
         with told_in_one_line(program):
             failed.clear()
-            log_to_terminal()
             _run(command, task, keeps_folders)
             if failed:
                 raise LapelError(f"{len(failed)} trials failed: {', '.join(map(str, failed))}")
@@ -86,13 +85,18 @@ def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool)
 
 
 def _run(command: str, task: Callable[[DictConfig], Any], keeps_folders: bool) -> None:
+    if "--version" in sys.argv[1:]:  # Hydra would print its own
+        print_version()
+        return
     arguments = quoted_arguments(sys.argv[1:], command)
     parser = get_args_parser()
     parser.error = _raise_usage  # type: ignore[method-assign]  # argparse prints its whole usage
     parsed = parser.parse_args(arguments)
     if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
         _start_hydra(command, task, arguments)
-    elif parsed.multirun:
+        return
+    log_to_terminal()  # not before --info, which Hydra prints through a log of its own
+    if parsed.multirun:
         _run_sweep(command, task, arguments, parsed, keeps_folders)
     else:
         _check_folder_options(parsed.overrides)

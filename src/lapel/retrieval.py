@@ -61,6 +61,12 @@ class Scores:
         return {name: float(grade.mean()) for name, grade in self.grades.items()}
 
 
+def rows_once(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of both, each once and ascending, and where each query and each gallery row stands among them."""
+    rows = np.union1d(queries, gallery)
+    return rows, np.searchsorted(rows, queries), np.searchsorted(rows, gallery)
+
+
 def own_positions(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     """int64 `[queries]`: where each query row stands in the ascending gallery rows, or -1."""
     places = np.searchsorted(gallery, queries).clip(max=len(gallery) - 1)

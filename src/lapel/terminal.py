@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 
 from lapel.errors import InterruptedTrainingError, LapelError
 
@@ -47,6 +48,11 @@ def told_in_one_line(program: str) -> Iterator[None]:
 def tell(program: str, what: object) -> None:
     """One line on stderr."""
     print(f"{program}: {what}", file=sys.stderr)
+
+
+def print_version() -> None:
+    """lapel's version, on stdout."""
+    print(f"lapel {version('lapel')}")
 
 
 class CurrentStderr(logging.StreamHandler):

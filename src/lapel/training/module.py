@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
@@ -18,7 +17,7 @@ from lapel.config import Schedule, TrainConfig
 from lapel.encoder import build as build_encoder
 from lapel.encoder import embed
 from lapel.images import Augmentation, ImageStore
-from lapel.retrieval import Scores, own_positions, score
+from lapel.retrieval import Scores, own_positions, rows_once, score
 from lapel.sampling import Batch, Sampler, share
 
 
@@ -136,11 +135,10 @@ class SimilarityModule(pl.LightningModule):
     def validate(self) -> Scores:
         """Scores of the val part: each row is embedded once, by one of the processes."""
         queries, gallery = self.catalog.queries("val"), self.catalog.gallery("val")
-        rows = np.union1d(queries, gallery)
+        rows, query_places, gallery_places = rows_once(queries, gallery)
         part = share(len(rows), self.trainer.global_rank, self.trainer.world_size)
         with torch.inference_mode():
             embeddings = self._gather(embed(self.encoder, self.store, rows[part]), len(rows))
-        query_places, gallery_places = np.searchsorted(rows, queries), np.searchsorted(rows, gallery)
         return score(
             embeddings[query_places],
             embeddings[gallery_places],
