@@ -22,8 +22,8 @@ from lapel.errors import LapelError
 from lapel.hydra_app import hydra_command
 from lapel.terminal import log_to_terminal, print_version, told_in_one_line
 
-# What a table of search results shows, json and csv have every column; and the columns' least width in a narrow terminal,
-# where the names are cut, the numbers not.
+# What a table of search results shows (json and csv have every column), and the least width of its numbers in a narrow
+# terminal, where only names are cut.
 TABLE_COLUMNS = ["rank", "row", "score", "item", "category", "image"]
 NARROWEST = {"rank": 4, "row": 5, "score": 7}
 
