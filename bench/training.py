@@ -20,7 +20,8 @@ import torch
 
 from lapel.composing import compose
 from lapel.config import Precision, TrainConfig
-from lapel.devices import available_cores, choose_device, choose_precision
+from lapel.cores import available_cores
+from lapel.devices import choose_device, choose_precision
 from lapel.encoder import build
 from lapel.training import fit
 
@@ -44,7 +45,7 @@ def main() -> None:
             reached.append(training(config, Path(scratch) / str(number)))
         os.chdir("/")
     value, peer_value = statistics.median(reached), statistics.median(ceiling)
-    shape = f"{config.data.batch_size}x{config.data.channels}x{config.data.size}x{config.data.size}"
+    shape = f"{config.data.batch_size}x{config.data.channels}x{config.data.height}x{config.data.width}"
     print(
         json.dumps(
             {
@@ -64,7 +65,7 @@ def ready_batches(config: TrainConfig, device: torch.device) -> float:
     data = config.data
     encoder = build(config.encoder, data, config.variant.metric).to(device).train()
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3, fused=True)
-    batch = torch.randn(data.batch_size, data.channels, data.size, data.size, device=device)
+    batch = torch.randn(data.batch_size, data.channels, data.height, data.width, device=device)
     autocast = choose_precision(config.trainer.precision, device) is Precision.bf16
     started = 0.0
     for step in range(WARM_UP + STEPS):

@@ -15,7 +15,10 @@ from torch import Tensor
 from lapel.catalog import Catalog
 from lapel.config import AugmentConfig, DataConfig, Invert, Resize
 from lapel.errors import LapelError
-from lapel.images import STORE_CHUNK, Augmentation, ImageStore, Preprocess, as_batch, decode
+from lapel.images.augmentation import Augmentation
+from lapel.images.decoding import decode
+from lapel.images.preprocess import Preprocess, as_batch
+from lapel.images.store import STORE_CHUNK, HeldStore, open_store
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -31,7 +34,7 @@ def batch_of(*shape: int, seed: int = 0) -> Tensor:
 def preprocess_of(
     size: int = 8, channels: int = 1, resize: Resize = Resize.squash, invert: Invert = Invert.never
 ) -> Preprocess:
-    return Preprocess(size, channels, resize, [0.5] * channels, [0.25] * channels, invert)
+    return Preprocess(size, size, channels, resize, [0.5] * channels, [0.25] * channels, invert)
 
 
 def pillow_resized(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -324,7 +327,7 @@ def test_forward_standardises(channels: int):
 
 def test_each_channel_has_its_own_mean_and_deviation():
     mean, std = [0.1, 0.2, 0.3], [0.5, 1.0, 2.0]
-    found = Preprocess(8, 3, Resize.squash, mean, std)(torch.full((1, 3, 8, 8), 51, dtype=torch.uint8))
+    found = Preprocess(8, 8, 3, Resize.squash, mean, std)(torch.full((1, 3, 8, 8), 51, dtype=torch.uint8))
     torch.testing.assert_close(found[0, :, 0, 0], torch.tensor([0.2, 0.0, -0.05]))
 
 
@@ -361,10 +364,16 @@ def catalog_of(pixels: np.ndarray | None, numbers: list[int]) -> Catalog:
 
 
 @pytest.mark.parametrize("shape", [(6, 10, 10), (6, 10, 10, 3), (6, 13, 9), (6, 13, 9, 3)])
+def held(catalog: Catalog, config: DataConfig) -> HeldStore:
+    store = open_store(catalog, config)
+    assert isinstance(store, HeldStore)
+    return store
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_store_holds_each_row_as_pillow_would_make_it(shape: tuple[int, ...], channels: int):
     source, numbers = noise(*shape), [4, 0, 5, 5, 2]
-    store = ImageStore.build(catalog_of(source, numbers), DataConfig(size=10, channels=channels))
+    store = held(catalog_of(source, numbers), DataConfig(size=10, channels=channels))
     assert len(store) == 5
     assert store.device.type == "cpu"
     assert store.pixels.dtype == torch.uint8
@@ -377,7 +386,7 @@ def test_a_store_holds_each_row_as_pillow_would_make_it(shape: tuple[int, ...], 
 
 def test_a_store_pads_where_asked_for():
     source = noise(2, 20, 10)
-    store = ImageStore.build(catalog_of(source, [1, 0]), DataConfig(size=8, resize=Resize.pad))
+    store = held(catalog_of(source, [1, 0]), DataConfig(size=8, resize=Resize.pad))
     expected = preprocess_of(8, 1, Resize.pad).fit(torch.from_numpy(source[[1, 0]])[:, None])
     assert torch.equal(store.pixels, expected)
 
@@ -385,20 +394,19 @@ def test_a_store_pads_where_asked_for():
 def test_a_store_of_more_than_one_chunk_is_whole():
     source = noise(50, 9, 8)
     numbers = np.random.default_rng(0).integers(0, 50, STORE_CHUNK + 30).tolist()
-    store = ImageStore.build(catalog_of(source, numbers), DataConfig(size=8))
+    store = held(catalog_of(source, numbers), DataConfig(size=8))
     once = preprocess_of(8).fit(torch.from_numpy(source)[:, None])
     assert torch.equal(store.pixels, once[numbers])
 
 
 def test_gather_takes_rows_in_the_order_asked_for():
     source = noise(6, 8, 8)
-    store = ImageStore.build(catalog_of(source, list(range(6))), DataConfig(size=8))
-    for rows in (np.array([3, 0, 3]), torch.tensor([3, 0, 3])):
-        np.testing.assert_array_equal(store.gather(rows)[:, 0].numpy(), source[[3, 0, 3]])
+    store = held(catalog_of(source, list(range(6))), DataConfig(size=8))
+    np.testing.assert_array_equal(store.gather(np.array([3, 0, 3]))[:, 0].numpy(), source[[3, 0, 3]])
 
 
 def test_what_is_gathered_is_a_copy():
-    store = ImageStore.build(catalog_of(noise(2, 8, 8), [0, 1]), DataConfig(size=8))
+    store = held(catalog_of(noise(2, 8, 8), [0, 1]), DataConfig(size=8))
     before = store.pixels.clone()
     store.gather(np.array([0])).zero_()
     assert torch.equal(store.pixels, before)
@@ -406,7 +414,7 @@ def test_what_is_gathered_is_a_copy():
 
 def test_a_catalogue_without_pixels_is_refused():
     with pytest.raises(LapelError, match="catalogue tiny: holds no pixels"):
-        ImageStore.build(catalog_of(None, [0]), DataConfig())
+        open_store(catalog_of(None, [0]), DataConfig())
 
 
 # --------------------------------------------------------------------------------------------------------- augmentation

@@ -1,5 +1,7 @@
 """Search and scores against plain loops, and against pytorch-metric-learning's accuracy calculator."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pytest
 import torch
@@ -17,8 +19,8 @@ from lapel.retrieval import (
     Scores,
     _top_on_cpu,
     _top_on_gpu,
+    equal_pairs,
     grade,
-    own_positions,
     score,
     search,
 )
@@ -54,9 +56,23 @@ def exact_similarities(queries: Tensor, gallery: Tensor, metric: Metric) -> np.n
     return np.array([[-float(np.sqrt(np.sum((a - b) ** 2))) for b in right] for a in left])
 
 
-def ranked(row: np.ndarray, excluded: int = -1) -> list[int]:
+def excluded_of(query: int, exclude: np.ndarray | None) -> set[int]:
+    return set() if exclude is None else {int(place) for each, place in exclude if each == query}
+
+
+def some_pairs(seed: int, queries: int, gallery: int) -> np.ndarray:
+    """Random (query, gallery) positions: none, one or several of a query."""
+    return np.argwhere(np.random.default_rng(seed).random((queries, gallery)) < 0.15)
+
+
+def each_itself(count: int) -> np.ndarray:
+    """Leave-one-out of so many images."""
+    return equal_pairs(np.arange(count), np.arange(count))
+
+
+def ranked(row: np.ndarray, excluded: Collection[int] = ()) -> list[int]:
     """Positions by falling similarity, the lower one first among equals."""
-    return sorted((place for place in range(len(row)) if place != excluded), key=lambda place: (-row[place], place))
+    return sorted((place for place in range(len(row)) if place not in excluded), key=lambda place: (-row[place], place))
 
 
 def search_loop(
@@ -65,7 +81,7 @@ def search_loop(
     positions = np.full((len(queries), k), -1)
     scores = np.full((len(queries), k), -np.inf)
     for query, row in enumerate(exact_similarities(queries, gallery, metric)):
-        order = ranked(row, -1 if exclude is None else int(exclude[query]))[:k]
+        order = ranked(row, excluded_of(query, exclude))[:k]
         positions[query, : len(order)] = order
         scores[query, : len(order)] = row[order]
     return positions, scores
@@ -83,7 +99,7 @@ def score_loop(
     """Grades of each query that has a match, by their definitions."""
     graded = {}
     for query, row in enumerate(exact_similarities(queries, gallery, metric)):
-        order = ranked(row, -1 if exclude is None else int(exclude[query]))
+        order = ranked(row, excluded_of(query, exclude))
         hits = [bool(gallery_items[place] == query_items[query]) for place in order]
         total = sum(hits)
         if total == 0:
@@ -143,22 +159,22 @@ def test_ties_are_ordered_by_position(metric: Metric, k: int):
 def test_search_leaves_out_the_query_itself(metric: Metric, k: int):
     gallery = integers_of(2, 50)
     queries = gallery[10:20]
-    exclude = np.arange(10, 20)
-    exclude[3] = -1
+    exclude = np.column_stack([np.arange(10), np.arange(10, 20)])
+    exclude = np.delete(exclude, 3, axis=0)
     found = search(queries, gallery, k, metric, exclude)
     positions, scores = search_loop(queries, gallery, k, metric, exclude)
     np.testing.assert_array_equal(found.positions, positions)
     np.testing.assert_array_equal(found.scores, scores.astype(np.float32))
-    for query, itself in enumerate(exclude):
-        assert itself == -1 or itself not in found.positions[query]
+    for query, itself in exclude:
+        assert itself not in found.positions[query]
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_lists_longer_than_the_gallery_are_filled_up(metric: Metric):
     queries, gallery = embeddings_of(0, 3), embeddings_of(1, 4)
-    found = search(queries, gallery, 9, metric, np.array([0, -1, 2]))
+    found = search(queries, gallery, 9, metric, np.array([[0, 0], [2, 2]]))
     assert (found.positions >= 0).sum(1).tolist() == [3, 4, 3]
-    positions, _ = search_loop(queries, gallery, 9, metric, np.array([0, -1, 2]))
+    positions, _ = search_loop(queries, gallery, 9, metric, np.array([[0, 0], [2, 2]]))
     np.testing.assert_array_equal(found.positions, positions)
     np.testing.assert_array_equal(np.isneginf(found.scores), found.positions == -1)
 
@@ -172,7 +188,7 @@ def test_lists_longer_than_the_gallery_are_filled_up(metric: Metric):
     metric=st.sampled_from(METRICS),
 )
 def test_any_search_equals_a_full_sort(seed: int, queries: int, gallery: int, k: int, metric: Metric):
-    exclude = np.random.default_rng(seed).integers(-1, gallery, queries)
+    exclude = some_pairs(seed, queries, gallery)
     tensors = integers_of(seed, queries, 2), integers_of(seed + 1, gallery, 2)
     found = search(*tensors, k, metric, exclude)
     positions, scores = search_loop(*tensors, k, metric, exclude)
@@ -246,7 +262,7 @@ def test_leave_one_out_scores_equal_a_loop(metric: Metric, integers: bool):
     items = np.array([0, 1, 2, 0, 1, 2, 0, 3, 3, 3, 7, 4, 4, 0, 5, 5, 5, 5])
     rows = np.arange(18) * 2
     embeddings = integers_of(8, 18) if integers else embeddings_of(8, 18)
-    exclude = own_positions(rows, rows)
+    exclude = equal_pairs(rows, rows)
     found = score(embeddings, embeddings, items, items, metric, [1, 2, 30], exclude)
     expected = score_loop(embeddings, embeddings, items, items, metric, [1, 2, 30], exclude)
     assert found.unmatched == 1
@@ -264,7 +280,7 @@ def test_leave_one_out_scores_equal_a_loop(metric: Metric, integers: bool):
 def test_any_scores_equal_a_loop(
     seed: int, query_items: list[int], gallery_items: list[int], k: list[int], metric: Metric
 ):
-    exclude = np.random.default_rng(seed).integers(-1, len(gallery_items), len(query_items))
+    exclude = some_pairs(seed, len(query_items), len(gallery_items))
     tensors = integers_of(seed, len(query_items), 2), integers_of(seed + 1, len(gallery_items), 2)
     labels = np.array(query_items), np.array(gallery_items)
     expected = score_loop(*tensors, *labels, metric, k, exclude)
@@ -310,7 +326,7 @@ def test_scores_equal_pytorch_metric_learning(metric: Metric, leave_one_out: boo
     gallery, gallery_items = embeddings[start:], items[start:]
     queries, query_items = (embeddings, items) if leave_one_out else (embeddings[:50], items[:50])
     ours = score(
-        queries, gallery, query_items, gallery_items, metric, [1], np.arange(150) if leave_one_out else None
+        queries, gallery, query_items, gallery_items, metric, [1], each_itself(150) if leave_one_out else None
     ).means()
     distance = CosineSimilarity() if metric is Metric.cosine else LpDistance(normalize_embeddings=False)
     calculator = AccuracyCalculator(
@@ -356,7 +372,7 @@ def test_a_graded_list_by_hand():
 @pytest.mark.parametrize("metric", METRICS)
 def test_all_of_one_item_score_one(metric: Metric):
     embeddings, items = embeddings_of(10, 9), np.zeros(9, np.int64)
-    means = score(embeddings, embeddings, items, items, metric, [1, 8], np.arange(9)).means()
+    means = score(embeddings, embeddings, items, items, metric, [1, 8], each_itself(9)).means()
     assert set(means.values()) == {1.0}
 
 
@@ -377,7 +393,7 @@ def test_nothing_to_find_is_refused():
     with pytest.raises(LapelError, match="no query has a match"):
         score(embeddings, embeddings, np.arange(4), np.arange(4) + 4, Metric.cosine, [1])
     with pytest.raises(LapelError, match="no query has a match"):
-        score(embeddings, embeddings, np.arange(4), np.arange(4), Metric.cosine, [1], np.arange(4))
+        score(embeddings, embeddings, np.arange(4), np.arange(4), Metric.cosine, [1], each_itself(4))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -426,8 +442,8 @@ def test_embeddings_given_are_not_changed():
     embeddings = embeddings_of(15, 20)
     before = embeddings.clone()
     items = np.arange(20) // 2
-    search(embeddings, embeddings, 3, Metric.euclidean, np.arange(20))
-    score(embeddings, embeddings, items, items, Metric.cosine, [1], np.arange(20))
+    search(embeddings, embeddings, 3, Metric.euclidean, each_itself(20))
+    score(embeddings, embeddings, items, items, Metric.cosine, [1], each_itself(20))
     assert torch.equal(embeddings, before)
 
 
@@ -463,15 +479,16 @@ def test_both_tops_agree_on_ordinary_values():
         np.testing.assert_array_equal(one, other)
 
 
-# -------------------------------------------------------------------------------------------------------- own positions
+# ---------------------------------------------------------------------------------------------------------- equal pairs
 
 
 @FEW
 @given(
     queries=st.lists(st.integers(0, 30), min_size=1, max_size=12),
-    gallery=st.sets(st.integers(0, 30), min_size=1, max_size=12),
+    gallery=st.lists(st.integers(0, 30), min_size=1, max_size=12),
 )
-def test_own_positions_equal_a_loop(queries: list[int], gallery: set[int]):
-    rows = sorted(gallery)
-    expected = [rows.index(query) if query in gallery else -1 for query in queries]
-    assert own_positions(np.array(queries), np.array(rows)).tolist() == expected
+def test_equal_pairs_are_those_of_a_loop(queries: list[int], gallery: list[int]):
+    expected = [
+        [query, place] for query, code in enumerate(queries) for place, other in enumerate(gallery) if code == other
+    ]
+    assert equal_pairs(np.array(queries), np.array(gallery)).tolist() == expected

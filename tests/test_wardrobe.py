@@ -123,7 +123,7 @@ def test_each_row_shows_its_item_and_view(small: WardrobeConfig, catalog: Catalo
     assert catalog.table["view"].tolist() == list(range(6)) * 40
     for row in (0, 17, 239):
         item, view = int(catalog.items[row]), row % small.views
-        expected = draw(design(small.drawing_seed, item), small.drawing_seed, item, view, small.size)
+        expected = draw(design(small.drawing_seed, item), small.drawing_seed, item, view, small.height)
         np.testing.assert_array_equal(pixels_of(catalog)[row], expected)
 
 

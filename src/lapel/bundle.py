@@ -92,11 +92,11 @@ def _replace_folder(new: Path, folder: Path) -> None:
 
 def _write(folder: Path, config: ExportConfig, run: "TrainedRun", catalog: "Catalog") -> None:
     from lapel.encoder import embed
-    from lapel.images import ImageStore
+    from lapel.images.store import open_store
     from lapel.index import build_index, write_index
 
     rows = np.arange(len(catalog)) if config.export.rows is Rows.all else catalog.gallery("test")
-    store = ImageStore.build(catalog, run.config.data)
+    store = open_store(catalog, run.config.data)
     encoder = run.encoder(config.export.invert)
     embeddings = embed(encoder, store, rows).numpy()
     script = _scripted(encoder)
@@ -130,7 +130,8 @@ def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", rows:
             "dtype": "uint8",
             "layout": "batch, channel, height, width",
             "channels": data.channels,
-            "size": data.size,
+            "height": data.height,
+            "width": data.width,
             "resize": data.resize.name,
             "invert": config.export.invert.name,
         },
@@ -278,7 +279,7 @@ class Bundle:
         """
         import torch
 
-        from lapel.images import as_batch
+        from lapel.images.preprocess import as_batch
 
         with torch.inference_mode():
             parts = [self.encoder(image) for image in as_batch(images, self.manifest["input"]["channels"])]

@@ -10,16 +10,42 @@ Other columns are kept as they are.
 """
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from lapel.errors import LapelError
 
+if TYPE_CHECKING:
+    from lapel.images.building import PhotoSource
+
 REQUIRED_COLUMNS = ("image", "item", "category", "split", "role")
 SPLITS = ("train", "val", "test")
 ROLES = ("query", "gallery", "both")
+
+# Optional column: int64, equal for images of the same pixels, which never count as each other's find.
+SAME_PIXELS = "same_pixels"
+
+# Optional columns of images that stand for several items, or in several splits: lists of codes, and of names. `item`
+# and `split` are then the first of each list.
+SEVERAL_ITEMS = "items"
+SEVERAL_SPLITS = "splits"
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Images that a source lists and the catalogue leaves out.
+
+    Args:
+        reason: why, in words that fit all of them.
+        names: of the images, each perhaps with more about it.
+    """
+
+    reason: str
+    names: list[str]
 
 
 @dataclass(frozen=True)
@@ -32,6 +58,8 @@ class Catalog:
         item_names: name of each item code; `item` holds positions in it.
         category_names: likewise for `category`.
         pixels: uint8 `[rows of the source, height, width]` or `[…, 3]`, where `image` is a row number in it.
+        photos: the files and their decoded pixels, where `image` is a path.
+        dropped: what the source lists and the table leaves out.
 
     Raises:
         LapelError: a column is missing, a code has no name, a split or role has another value, or no row is there.
@@ -42,6 +70,8 @@ class Catalog:
     item_names: list[str]
     category_names: list[str]
     pixels: np.ndarray | None = field(default=None, repr=False)
+    photos: "PhotoSource | None" = field(default=None, repr=False)
+    dropped: list[Dropped] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table]
@@ -69,13 +99,45 @@ class Catalog:
         """int64 `[rows]`."""
         return self.table["category"].to_numpy(copy=True)
 
+    @property
+    def item_sets(self) -> np.ndarray:
+        """int64 `[rows, most]`: every item that a row stands for, filled up with -1."""
+        if SEVERAL_ITEMS not in self.table:
+            return self.items[:, None]
+        lists = self.table[SEVERAL_ITEMS].tolist()
+        sets = np.full((len(lists), max(map(len, lists))), -1, dtype=np.int64)
+        for row, codes in enumerate(lists):
+            sets[row, : len(codes)] = codes
+        return sets
+
+    @property
+    def linked_items(self) -> np.ndarray:
+        """int64 `[rows]`: equal for rows of items that share an image, directly or through others.
+
+        What is trained on: an image of two items is a negative of neither.
+        """
+        if SEVERAL_ITEMS not in self.table:
+            return self.items
+        head = linked(len(self.item_names), self.table[SEVERAL_ITEMS].tolist())
+        return head[self.items]
+
+    @property
+    def look_alikes(self) -> np.ndarray:
+        """int64 `[rows]`: equal for images of the same pixels, and different for all others."""
+        if SAME_PIXELS in self.table:
+            return self.table[SAME_PIXELS].to_numpy(copy=True)
+        return np.arange(len(self.table))
+
     def rows(self, split: str) -> np.ndarray:
         """int64 rows of a split, ascending.
 
         Raises:
             LapelError: the split has no row.
         """
-        found = np.flatnonzero((self.table["split"] == split).to_numpy())
+        if SEVERAL_SPLITS in self.table:
+            found = np.flatnonzero([split in each for each in self.table[SEVERAL_SPLITS]])
+        else:
+            found = np.flatnonzero((self.table["split"] == split).to_numpy())
         if not len(found):
             raise LapelError(f"catalogue {self.name}: split {split} has no image")
         return found
@@ -100,13 +162,16 @@ class Catalog:
         table = self.table.iloc[rows].reset_index(drop=True)
         table["item"] = np.asarray(self.item_names, dtype=object)[table["item"].to_numpy()]
         table["category"] = np.asarray(self.category_names, dtype=object)[table["category"].to_numpy()]
+        if SEVERAL_ITEMS in table:
+            table[SEVERAL_ITEMS] = [[self.item_names[code] for code in codes] for codes in table[SEVERAL_ITEMS]]
         return table
 
     def split_hash(self, split: str) -> str:
         """sha256 over image, item name and role of each row of a split: equal where two evaluations saw the same."""
         described = self.described(self.rows(split))
         digest = hashlib.sha256()
-        for image, item, role in zip(described["image"], described["item"], described["role"], strict=True):
+        items = described[SEVERAL_ITEMS].str.join("\x1d") if SEVERAL_ITEMS in described else described["item"]
+        for image, item, role in zip(described["image"], items, described["role"], strict=True):
             digest.update(f"{image}\x1f{item}\x1f{role}\x1e".encode())
         return digest.hexdigest()
 
@@ -127,6 +192,22 @@ def _check_values(name: str, table: pd.DataFrame, column: str, allowed: tuple[st
         raise LapelError(
             f"catalogue {name}: column {column} holds {sorted(map(str, found))}, allowed are {list(allowed)}"
         )
+
+
+def linked(count: int, sets: Iterable[Iterable[int]]) -> np.ndarray:
+    """int64 `[count]`: for each code the lowest one that it is linked to by codes standing in one set."""
+    head = np.arange(count)
+
+    def find(code: int) -> int:
+        while head[code] != code:
+            code = int(head[code])
+        return code
+
+    for first, *others in sets:
+        for other in others:
+            low, high = sorted((find(first), find(other)))
+            head[high] = low
+    return np.array([find(code) for code in range(count)], dtype=np.int64)
 
 
 def stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:

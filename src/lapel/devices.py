@@ -1,6 +1,5 @@
-"""Which device a process computes on, in which precision, and with how many threads."""
+"""Which device a process computes on, and in which precision."""
 
-import os
 import platform
 from pathlib import Path
 
@@ -36,11 +35,6 @@ def _has_amx() -> bool:
     """Whether the CPU has Intel's matrix tiles for bf16."""
     cpuinfo = Path("/proc/cpuinfo")
     return cpuinfo.is_file() and " amx_bf16" in cpuinfo.read_text()
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe(device: torch.device) -> str:

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapel.config import DataConfig, EncoderConfig, Invert, Metric, TinyConfig
-from lapel.images import ImageStore, Preprocess
+from lapel.images.preprocess import Preprocess
+from lapel.images.store import ImageStore
 
 # Images embedded at once outside of training: larger batches leave the CPU's cache, and are slower.
 EMBED_BATCH = 128
@@ -56,7 +57,7 @@ class Encoder(nn.Module):
     """uint8 images to embeddings, with the preprocessing and the metric's normalisation inside.
 
     Args:
-        trunk: float `[batch, channels, size, size]` to feature maps `[batch, features, height, width]`.
+        trunk: float `[batch, channels, height, width]` to feature maps `[batch, features, height, width]`.
         head: pooled features `[batch, features]` to embeddings `[batch, dimensions]`.
         preprocess: uint8 to float.
         normalize: whether the metric compares unit vectors.
@@ -92,7 +93,7 @@ def build(config: EncoderConfig, data: DataConfig, metric: Metric, invert: Inver
         case _:
             raise TypeError(f"no encoder for {type(config).__name__}")
     mean, std = [trunk.mean] * data.channels, [trunk.std] * data.channels
-    preprocess = Preprocess(data.size, data.channels, data.resize, mean, std, invert)
+    preprocess = Preprocess(data.height, data.width, data.channels, data.resize, mean, std, invert)
     head = nn.Linear(trunk.features, config.embedding)
     encoder = Encoder(preprocess, trunk, head, normalize=metric is Metric.cosine)
     return encoder.to(memory_format=torch.channels_last)  # the convolutions' faster layout, on CPU and GPU
@@ -106,6 +107,7 @@ def embed(encoder: nn.Module, store: ImageStore, rows: np.ndarray) -> Tensor:
     """
     training = encoder.training
     encoder.eval()
-    parts = [encoder(store.gather(rows[start : start + EMBED_BATCH])) for start in range(0, len(rows), EMBED_BATCH)]
+    chunks = [rows[start : start + EMBED_BATCH] for start in range(0, len(rows), EMBED_BATCH)]
+    parts = [encoder(images) for images in store.gather_all(chunks)]
     encoder.train(training)
     return torch.cat(parts)

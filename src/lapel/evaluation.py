@@ -14,8 +14,8 @@ from lapel.config import EvaluateConfig, Metric, Split
 from lapel.devices import choose_device
 from lapel.encoder import embed
 from lapel.figures import match_sheet
-from lapel.images import ImageStore
-from lapel.retrieval import NO_POSITION, own_positions, rows_once, score, search
+from lapel.images.store import ImageStore, open_store
+from lapel.retrieval import NO_POSITION, equal_pairs, rows_once, score, search
 from lapel.runs import evaluation_folder, write_json, written_whole
 
 logger = logging.getLogger(__name__)
@@ -39,13 +39,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     run = open_run(config.run, config.checkpoint)
     catalog = run.load_catalog(config.data.root)
     device = choose_device(config.accelerator)
-    store = ImageStore.build(catalog, run.config.data, device)
+    store = open_store(catalog, run.config.data, device)
     queries, gallery = catalog.queries(config.split.name), catalog.gallery(config.split.name)
     embeddings = embed_both(run, store, queries, gallery)
-    exclude = own_positions(queries, gallery)
+    exclude = equal_pairs(catalog.look_alikes[queries], catalog.look_alikes[gallery])
     metric = run.config.variant.metric
     scores = score(
-        *embeddings, catalog.items[queries], catalog.items[gallery], metric, config.k, exclude, config.memory
+        *embeddings, catalog.item_sets[queries], catalog.item_sets[gallery], metric, config.k, exclude, config.memory
     )
     result = {**scores.means(), "protocol": _protocol(config, run, catalog, len(scores.queries), scores.unmatched)}
     folder = evaluation_folder(run.folder, config.split, config.checkpoint)
@@ -76,8 +76,8 @@ def _protocol(config: EvaluateConfig, run: TrainedRun, catalog: Catalog, scored:
         "queries": scored,
         "queries_without_match": unmatched,
         "gallery": len(gallery),
-        "self_match": "a query's own row is left out of its gallery",
-        "queries_in_gallery": int((own_positions(queries, gallery) != NO_POSITION).sum()),
+        "self_match": "a query's own row, and images of exactly its pixels where known, never count",
+        "queries_in_gallery": int(np.isin(queries, gallery).sum()),
         "seen_in_training": config.split is Split.train,
         "metric": metric.name,
         "normalized": metric is Metric.cosine,
@@ -98,7 +98,7 @@ def _draw_examples(
     metric: Metric,
 ) -> None:
     """Some queries, evenly spread over all of them, with their nearest gallery images."""
-    exclude = own_positions(queries, gallery)[shown]
+    exclude = equal_pairs(catalog.look_alikes[queries[shown]], catalog.look_alikes[gallery])
     nearest = search(embeddings[0][shown], embeddings[1], EXAMPLE_MATCHES, metric, exclude)
     k = int((nearest.positions != NO_POSITION).sum(1).min())
     rows, found = queries[shown], gallery[nearest.positions[:, :k]]

@@ -44,8 +44,38 @@ def match_sheet(queries: np.ndarray, found: np.ndarray, right: np.ndarray, capti
 
 def framed(pixels: np.ndarray, colour: tuple[int, int, int]) -> Image.Image:
     """uint8 `[channels, height, width]` as a square picture with a coloured frame."""
-    grey = pixels.shape[0] == 1
-    image = Image.fromarray(pixels[0] if grey else np.ascontiguousarray(pixels.transpose(1, 2, 0))).convert("RGB")
+    picture = as_picture(pixels)
+    scale = SIDE / max(picture.size)
+    shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     whole = Image.new("RGB", (SIDE + 2 * FRAME, SIDE + 2 * FRAME), colour)
-    whole.paste(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC), (FRAME, FRAME))
+    inside = Image.new("RGB", (SIDE, SIDE), PAPER)
+    inside.paste(picture.resize(shape, Image.Resampling.BICUBIC), ((SIDE - shape[0]) // 2, (SIDE - shape[1]) // 2))
+    whole.paste(inside, (FRAME, FRAME))
     return whole
+
+
+def contact_sheet(lines: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
+    """Lines of pictures, each under its caption.
+
+    Args:
+        lines: caption, and uint8 `[channels, height, width]` of each picture, which may differ in shape.
+    """
+    columns = max(len(pictures) for _, pictures in lines)
+    cell, caption = SIDE + GAP, 18
+    sheet = Image.new("RGB", (GAP + columns * cell, GAP + len(lines) * (cell + caption)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for line, (text, pictures) in enumerate(lines):
+        top = GAP + line * (cell + caption)
+        pen.text((GAP, top), text, INK)
+        for number, pixels in enumerate(pictures):
+            picture = as_picture(pixels)
+            scale = SIDE / max(picture.size)
+            shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+            sheet.paste(picture.resize(shape, Image.Resampling.BICUBIC), (GAP + number * cell, top + caption))
+    return sheet
+
+
+def as_picture(pixels: np.ndarray) -> Image.Image:
+    """A colour picture of uint8 `[1 or 3, height, width]`."""
+    grey = pixels.shape[0] == 1
+    return Image.fromarray(pixels[0] if grey else np.ascontiguousarray(pixels.transpose(1, 2, 0))).convert("RGB")

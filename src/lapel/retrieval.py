@@ -67,10 +67,16 @@ def rows_once(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.
     return rows, np.searchsorted(rows, queries), np.searchsorted(rows, gallery)
 
 
-def own_positions(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
-    """int64 `[queries]`: where each query row stands in the ascending gallery rows, or -1."""
-    places = np.searchsorted(gallery, queries).clip(max=len(gallery) - 1)
-    return np.where(gallery[places] == queries, places, NO_POSITION)
+def equal_pairs(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """int64 `[pairs, 2]`: positions (query, gallery) at which two arrays of codes are equal, ascending.
+
+    Of codes that name images, these are the pairs in which a query would find itself.
+    """
+    order = np.argsort(gallery, kind="stable")
+    starts = np.searchsorted(gallery[order], queries, side="left")
+    counts = np.searchsorted(gallery[order], queries, side="right") - starts
+    places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
+    return np.column_stack([np.repeat(np.arange(len(queries)), counts), order[places]])
 
 
 def search(
@@ -88,7 +94,7 @@ def search(
         gallery: float32 `[gallery, dimensions]`, on the same device.
         k: length of the lists, at least 1.
         metric: of the model that made the embeddings.
-        exclude: int64 `[queries]`, for each query the gallery position that shows itself, or -1.
+        exclude: int64 `[pairs, 2]`, (query, gallery) positions that never count, by ascending query: `equal_pairs`.
         memory: megabytes of similarities held at once.
 
     Raises:
@@ -148,14 +154,15 @@ def score(
 
     Args:
         queries, gallery, metric, exclude, memory: as in `search`.
-        query_items: int64 `[queries]`.
-        gallery_items: int64 `[gallery]`.
+        query_items: int64 `[queries]`, or `[queries, most]` where an image stands for several items, filled up with -1.
+        gallery_items: int64 `[gallery]`, or `[gallery, most]`; sharing one item makes a match.
         k: the K of recall@K and precision@K.
 
     Raises:
         LapelError: as `search`; or no query has a match in the gallery.
     """
-    relevant = _count_matches(query_items, gallery_items, exclude)
+    query_sets, gallery_sets = query_items.reshape(len(query_items), -1), gallery_items.reshape(len(gallery_items), -1)
+    relevant = _count_matches(query_sets, gallery_sets, exclude)
     if not relevant.any():
         raise LapelError("no query has a match in the gallery: there is nothing to score")
     if min(k) < 1:
@@ -165,8 +172,8 @@ def score(
     for start, similarities in _similarities(queries, gallery, metric, exclude, memory):
         rows = slice(start, start + len(similarities))
         positions, _ = _top(similarities, depth)
-        matches = (gallery_items[positions] == query_items[rows, None]) & (positions != NO_POSITION)
-        first = _first_match_rank(matches, similarities, query_items[rows], gallery_items, relevant[rows])
+        matches = _share_item(query_sets[rows, None], gallery_sets[positions]) & (positions != NO_POSITION)
+        first = _first_match_rank(matches, similarities, query_sets[rows], gallery_sets, relevant[rows])
         parts.append(grade(matches, relevant[rows], first, k))
     found = np.flatnonzero(relevant)
     grades = {name: np.concatenate([part[name] for part in parts])[found] for name in parts[0]}
@@ -198,21 +205,30 @@ def grade(matches: np.ndarray, relevant: np.ndarray, first: np.ndarray, k: list[
     return grades
 
 
-def _count_matches(query_items: np.ndarray, gallery_items: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:
-    """int64 `[queries]`: gallery images of each query's item, itself left out."""
-    names, counts = np.unique(gallery_items, return_counts=True)
-    places = np.searchsorted(names, query_items).clip(max=len(names) - 1)
-    relevant = np.where(names[places] == query_items, counts[places], 0)
+def _share_item(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """bool `[…]`: whether two sets, int64 `[…, most]` filled up with -1, share an item."""
+    if one.shape[-1] == other.shape[-1] == 1:
+        return one[..., 0] == other[..., 0]
+    return ((one[..., :, None] == other[..., None, :]) & (one[..., :, None] >= 0)).any((-2, -1))
+
+
+def _count_matches(query_sets: np.ndarray, gallery_sets: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:
+    """int64 `[queries]`: gallery images of each query's items, excluded ones left out."""
+    names, counts = np.unique(gallery_sets[gallery_sets >= 0], return_counts=True)
+    places = np.searchsorted(names, query_sets[:, 0]).clip(max=len(names) - 1)
+    relevant = np.where(names[places] == query_sets[:, 0], counts[places], 0)
+    for row in np.flatnonzero((query_sets[:, 1:] >= 0).any(1)):  # their items may share gallery images
+        relevant[row] = _share_item(query_sets[row], gallery_sets).sum()
     if exclude is not None:
-        itself = (exclude != NO_POSITION) & (gallery_items[exclude] == query_items)
-        relevant = relevant - itself
+        alike = _share_item(query_sets[exclude[:, 0]], gallery_sets[exclude[:, 1]])
+        relevant = relevant - np.bincount(exclude[alike, 0], minlength=len(relevant))
     return relevant
 
 
 def _similarities(
     queries: Tensor, gallery: Tensor, metric: Metric, exclude: np.ndarray | None, memory: float
 ) -> Iterator[tuple[int, Tensor]]:
-    """(first query, float32 `[some queries, gallery]`): cosines, or minus squared distances; -inf for itself."""
+    """(first query, float32 `[some queries, gallery]`): cosines, or minus squared distances; -inf where excluded."""
     _check_embeddings(queries, gallery)
     gallery, queries = gallery.float(), queries.float()
     if metric is Metric.euclidean:
@@ -233,9 +249,9 @@ def _similarities(
                     product = 2 * product - squares[part] - tile.square().sum(1, keepdim=True)
                 held[top : top + QUERY_TILE, part] = product
         if exclude is not None:
-            itself = torch.from_numpy(exclude[start : start + len(chunk)]).to(held.device)
-            known = torch.nonzero(itself != NO_POSITION).squeeze(1)
-            held[known, itself[known]] = -torch.inf
+            first, last = np.searchsorted(exclude[:, 0], [start, start + len(chunk)])
+            itself = torch.from_numpy(exclude[first:last]).to(held.device)
+            held[itself[:, 0] - start, itself[:, 1]] = -torch.inf
         yield start, held
 
 
@@ -311,15 +327,15 @@ def _top_on_cpu(similarities: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
 def _first_match_rank(
     matches: np.ndarray,
     similarities: Tensor,
-    query_items: np.ndarray,
-    gallery_items: np.ndarray,
+    query_sets: np.ndarray,
+    gallery_sets: np.ndarray,
     relevant: np.ndarray,
 ) -> np.ndarray:
     """int64 `[queries]`: rank of the first match, from 1; looked for below the end of the list where it has none."""
     first = matches.argmax(1) + 1
     for row in np.flatnonzero(~matches.any(1) & (relevant > 0)):
         values = similarities[row].cpu().numpy()
-        candidates = np.flatnonzero(gallery_items == query_items[row])
+        candidates = np.flatnonzero(_share_item(query_sets[row], gallery_sets))
         best = candidates[np.argmax(values[candidates])]
         first[row] = 1 + (values > values[best]).sum() + (values[:best] == values[best]).sum()
     return first

@@ -8,6 +8,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +32,14 @@ class Batch:
         step: optimizer step, counted from the start of training.
         indices_tuple: positions in the global batch, as pytorch-metric-learning has them: `(a1, p, a2, n)` for pairs,
             `(a, p, n)` for triplets, None where the loss forms them.
+        images: this process's images, where the store made them ready.
     """
 
     rows: np.ndarray
     part: slice
     step: int
     indices_tuple: tuple[np.ndarray, ...] | None
+    images: Any = None
 
 
 @dataclass(frozen=True)
@@ -344,7 +347,7 @@ def build(
         LapelError: the split cannot give what the sampler asks for.
     """
     rows = catalog.rows(split)
-    labels = Labels(rows, catalog.items[rows], catalog.categories[rows])
+    labels = Labels(rows, catalog.linked_items[rows], catalog.categories[rows])
     match config:
         case PairsConfig():
             return PairSampler(config, labels, batch_size, seed, rank, ranks)

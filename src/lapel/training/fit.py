@@ -15,8 +15,9 @@ from rich.console import Console
 from lapel import datasets, sampling
 from lapel.checkpoint import AtomicCheckpointIO
 from lapel.config import Precision, TrainConfig
-from lapel.devices import available_cores, choose_device, choose_precision, describe
-from lapel.images import ImageStore
+from lapel.cores import available_cores
+from lapel.devices import choose_device, choose_precision, describe
+from lapel.images.store import open_store
 from lapel.provenance import git_commit, package_versions
 from lapel.runs import CHECKPOINTS, point_latest, write_json
 from lapel.training.callbacks import MONITORED, Curves, Keeper, ProgressBar, Speed
@@ -61,7 +62,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
 def _prepare(config: TrainConfig, device: torch.device, rank: int, ranks: int) -> SimilarityModule:
     """Data, sampler and model of one process."""
     catalog = datasets.load(config.data)
-    store = ImageStore.build(catalog, config.data, device)
+    store = open_store(catalog, config.data, device)
     sampler = sampling.build(config.sampler, catalog, "train", config.data.batch_size, config.seed, rank, ranks)
     module = SimilarityModule(config, catalog, store, sampler)
     logger.info(

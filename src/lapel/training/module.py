@@ -16,8 +16,9 @@ from lapel.composing import to_plain
 from lapel.config import Schedule, TrainConfig
 from lapel.encoder import build as build_encoder
 from lapel.encoder import embed
-from lapel.images import Augmentation, ImageStore
-from lapel.retrieval import Scores, own_positions, rows_once, score
+from lapel.images.augmentation import Augmentation
+from lapel.images.store import ImageStore
+from lapel.retrieval import Scores, equal_pairs, rows_once, score
 from lapel.sampling import Batch, Sampler, share
 
 
@@ -78,7 +79,7 @@ class SimilarityModule(pl.LightningModule):
             config.variant, config.encoder.embedding, len(catalog.item_names), len(catalog.category_names)
         )
         self.augmentation = Augmentation(config.augment, config.seed)
-        self.items = torch.from_numpy(catalog.items).to(store.device)
+        self.items = torch.from_numpy(catalog.linked_items).to(store.device)
         self.categories = torch.from_numpy(catalog.categories).to(store.device)
         self.step_values: StepValues | None = None
         self.last_step = -1
@@ -90,19 +91,19 @@ class SimilarityModule(pl.LightningModule):
         steps = len(self.sampler) * trainer.max_epochs
         return min(steps, trainer.max_steps) if trainer.max_steps else steps
 
-    def train_dataloader(self) -> Sampler:
-        """The sampler itself: a batch is row numbers, and its images are gathered on the device."""
-        return self.sampler
+    def train_dataloader(self) -> Any:
+        """The sampler's batches: row numbers, whose images are gathered on the device or come with them."""
+        return self.store.loader(self.sampler)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Nothing to move: the images are on the device."""
+        """Nothing to move: the store gives images on the device."""
         del device, dataloader_idx
         return batch
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of the global batch."""
         del batch_idx
-        images = self.store.gather(batch.rows[batch.part])
+        images = self.store.images_of(batch)
         images = self.augmentation(images, batch.step, batch.part.start, len(batch.rows))
         raw = self._gather(self.encoder.raw(images), len(batch.rows))
         values = self._objectives(raw, batch)
@@ -142,11 +143,11 @@ class SimilarityModule(pl.LightningModule):
         return score(
             embeddings[query_places],
             embeddings[gallery_places],
-            self.catalog.items[queries],
-            self.catalog.items[gallery],
+            self.catalog.item_sets[queries],
+            self.catalog.item_sets[gallery],
             self.config.variant.metric,
             [1, 5, 10],
-            exclude=own_positions(queries, gallery),
+            exclude=equal_pairs(self.catalog.look_alikes[queries], self.catalog.look_alikes[gallery]),
         )
 
     def configure_optimizers(self) -> Any:

@@ -90,9 +90,10 @@ def _table(config: WardrobeConfig, garments: list[Garment], categories: np.ndarr
 
 
 def _pixels(config: WardrobeConfig, garments: list[Garment]) -> np.ndarray:
-    """Every view of every garment, uint8 `[items * views, size, size]`, or `[…, 3]` with three channels."""
+    """Every view of every garment, uint8 `[items * views, side, side]`, or `[…, 3]` with three channels."""
     colours = () if config.channels == 1 else (3,)
-    pixels = np.empty((len(garments) * config.views, config.size, config.size, *colours), dtype=np.uint8)
+    side = max(config.size)
+    pixels = np.empty((len(garments) * config.views, side, side, *colours), dtype=np.uint8)
     # One process is enough at two milliseconds a picture; several would need a guard around the caller's main.
     console = Console(stderr=True)
     rows = track(
@@ -100,7 +101,7 @@ def _pixels(config: WardrobeConfig, garments: list[Garment]) -> np.ndarray:
     )
     for row in rows:
         item, view = divmod(row, config.views)
-        picture = draw(garments[item], config.drawing_seed, item, view, config.size)
+        picture = draw(garments[item], config.drawing_seed, item, view, side)
         pixels[row] = _grey(picture) if config.channels == 1 else picture
     return pixels
 

@@ -1,0 +1,1 @@
+"""DeepFashion's benchmarks (Liu et al. 2016, CUHK MMLab): In-shop, Category and Attribute, Consumer-to-shop."""

@@ -1,0 +1,248 @@
+"""From a list of photo files to a catalogue: what is missing or unreadable is reported, the rest decoded and divided.
+
+Each source of photos makes a `Listing`; everything after that is the same for all of them, and happens here.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lapel.cache import cache_folder
+from lapel.catalog import SAME_PIXELS, SEVERAL_ITEMS, Catalog, Dropped
+from lapel.config import PhotosConfig, Store
+from lapel.datasets.splits import divide, identical_groups
+from lapel.datasets.tree import LocatedFiles, Tree, leaves_root
+from lapel.errors import LapelError
+from lapel.images.building import BuiltStore, Photos, PhotoSource, build_store
+
+logger = logging.getLogger(__name__)
+
+BOX_COLUMNS = ["left", "top", "right", "bottom"]
+
+# Columns of a listing that only this module uses: whether data.where keeps the row, and its photo's place in the store.
+CHOSEN, POSITION = "__chosen", "__position"
+
+# Reasons for leaving a row out that count as bad photos.
+MISSING, UNREADABLE = "no image file", "unreadable image"
+
+# What comes between the names of several label columns.
+JOINT = " / "
+
+# Names shown of many.
+SHOWN = 3
+
+
+@dataclass
+class Listing:
+    """What a data set says of its photos, before any of them was looked at.
+
+    Args:
+        name: of the data set.
+        tree: its files.
+        base: folder in the tree that images are relative to, `""` or ending in `/`.
+        table: column `image`, the path; perhaps `split`, `role`, and the box columns; and whatever the source has.
+        dropped: what was left out so far.
+    """
+
+    name: str
+    tree: Tree
+    base: str
+    table: pd.DataFrame
+    dropped: list[Dropped] = field(default_factory=list)
+
+    def drop(self, reason: str, rows: np.ndarray, about: list[str] | None = None) -> None:
+        """Leave out rows, bool `[rows]`, and remember them."""
+        if rows.any():
+            names = self.table["image"][rows].astype(str).tolist()
+            details = [f"{name}: {what}" for name, what in zip(names, about, strict=True)] if about else names
+            self.dropped.append(Dropped(reason, details))
+            self.table = kept_rows(self.table, ~rows)
+
+
+def kept_rows(table: pd.DataFrame, kept: np.ndarray) -> pd.DataFrame:
+    """The rows of a table, bool `[rows]`, numbered anew."""
+    return table.take(np.flatnonzero(kept)).reset_index(drop=True)
+
+
+def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
+    """The catalogue of a listing.
+
+    Raises:
+        LapelError: a column is missing, too many photos are missing or unreadable, or nothing is left.
+    """
+    listed = len(listing.table)
+    _check_columns(listing, config)
+    listing.table[CHOSEN] = _kept_by(config.where, listing.table)
+    _drop_odd_paths(listing)
+    stamps = _drop_missing(listing, config, listed)
+    photos = _photos(listing, config, stamps)
+    built = build_store(photos, listing.name, cache_folder(config.cache))
+    listing.table[POSITION] = np.arange(len(listing.table))
+    bad = listing.table[POSITION].isin(list(built.bad)).to_numpy()
+    listing.drop(UNREADABLE, bad, [built.bad[row] for row in sorted(built.bad)])
+    _stop_over_max_bad(listing, config, listed)
+    items = _drop_unlabelled(listing, config)
+    groups = identical_groups(built.fingerprints[listing.table[POSITION]])
+    if "split" not in listing.table:
+        listing.table[SAME_PIXELS] = groups  # an official protocol counts every find: there it is not known
+    _divide(listing, config, items, groups)
+    listing.drop("not kept by data.where", ~listing.table[CHOSEN].to_numpy())
+    return _catalog(listing, config, photos, built)
+
+
+# ---------------------------------------------------------------------------------------- what is left out
+
+
+def _check_columns(listing: Listing, config: PhotosConfig) -> None:
+    """Raise where a label column does not exist, or nothing is listed."""
+    if listing.table.empty:
+        raise LapelError(f"{listing.tree.root}: lists no image")
+    for key, columns in (("item", config.item), ("category", config.category)):
+        unknown = [column for column in columns if column not in listing.table]
+        if unknown:
+            raise LapelError(f"data.{key}={unknown[0]}: no such column; there are {', '.join(listing.table.columns)}")
+
+
+def _kept_by(where: str | None, table: pd.DataFrame) -> np.ndarray:
+    """bool `[rows]`: what a query keeps."""
+    if where is None:
+        return np.ones(len(table), bool)
+    if "@" in where or "__" in where:  # pandas would look into Python's own variables
+        raise LapelError(f"data.where={where}: must not hold @ or __")
+    try:
+        kept = table.eval(where, engine="python", local_dict={}, global_dict={})
+        found = np.asarray(kept, dtype=object)
+    except Exception as error:  # pandas lets through whatever the expression meets
+        reason = " ".join(str(error).split())[:200]
+        raise LapelError(f"data.where={where}: {reason}; columns are {', '.join(table.columns)}") from error
+    if found.shape != (len(table),) or not all(isinstance(each, bool | np.bool_) for each in found):
+        raise LapelError(f'data.where={where}: must be true or false for each row, as in gender == "Women"')
+    if not found.any():
+        raise LapelError(f"data.where={where}: keeps none of {len(table)} rows")
+    return found.astype(bool)
+
+
+def _drop_odd_paths(listing: Listing) -> None:
+    """Leave out paths that are empty, lead out of the root, or came before."""
+    paths = listing.table["image"].fillna("").astype(str)
+    listing.table["image"] = paths
+    listing.drop("no image named", (paths == "").to_numpy())
+    listing.drop("path leaves the root", np.array([leaves_root(path) for path in listing.table["image"]], dtype=bool))
+    listing.drop("named before", listing.table["image"].duplicated().to_numpy())
+
+
+def _drop_missing(listing: Listing, config: PhotosConfig, listed: int) -> np.ndarray:
+    """Leave out rows without a file; size and time of change of the others."""
+    stamps = listing.tree.stamps([listing.base + image for image in listing.table["image"]])
+    there = stamps[:, 0] >= 0
+    if not there.any():
+        first = listing.tree.root / (listing.base + str(listing.table["image"].iloc[0]))
+        raise LapelError(f"{first}: no such file, nor any other of {listed} images")
+    listing.drop(MISSING, ~there)
+    _stop_over_max_bad(listing, config, listed)
+    return stamps[there]
+
+
+def _stop_over_max_bad(listing: Listing, config: PhotosConfig, listed: int) -> None:
+    bad = [name for dropped in listing.dropped if dropped.reason in (MISSING, UNREADABLE) for name in dropped.names]
+    if len(bad) > config.max_bad * listed:
+        shown = "; ".join(bad[:SHOWN]) + ("; …" if len(bad) > SHOWN else "")
+        raise LapelError(
+            f"{len(bad)} of {listed} photos are missing or unreadable, data.max_bad={config.max_bad} allows "
+            f"{int(config.max_bad * listed)}: {shown}"
+        )
+
+
+def _drop_unlabelled(listing: Listing, config: PhotosConfig) -> np.ndarray:
+    """Leave out rows without an item or category; the names of the others' items."""
+    for key in ("item", "category"):
+        columns = getattr(config, key)
+        listing.drop(f"no {' and '.join(columns)}", ~_labelled(listing.table, columns))
+    if listing.table.empty:
+        raise LapelError(f"{listing.tree.root}: no image has a label in {', '.join(config.item)}")
+    return label_names(listing.table, config.item)
+
+
+def _labelled(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    kept = np.ones(len(table), bool)
+    for column in columns:
+        if not holds_lists(table[column]):
+            kept &= (table[column].astype("string").fillna("").str.strip() != "").to_numpy(dtype=bool)
+    return kept
+
+
+# ---------------------------------------------------------------------------------------------- what is kept
+
+
+def holds_lists(column: Any) -> bool:
+    """Whether a column has a list of names in each row."""
+    return len(column) > 0 and isinstance(column.iloc[0], list)
+
+
+def label_names(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+    """str object `[rows]`: the values of label columns, joined; of a column of lists, the first of each."""
+    if len(columns) == 1 and holds_lists(table[columns[0]]):
+        return np.array([each[0] for each in table[columns[0]]], dtype=object)
+    texts = [table[column].astype(str).str.strip() for column in columns]
+    return (
+        texts[0].str.cat(texts[1:], sep=JOINT).to_numpy(dtype=object) if len(texts) > 1 else texts[0].to_numpy(object)
+    )
+
+
+def _photos(listing: Listing, config: PhotosConfig, stamps: np.ndarray) -> Photos:
+    names = listing.table["image"].tolist()
+    boxes = None
+    if set(BOX_COLUMNS) <= set(listing.table):
+        boxes = listing.table[BOX_COLUMNS].to_numpy(dtype=np.int32)
+    return Photos(
+        names=names,
+        files=LocatedFiles(listing.tree, listing.base, names),
+        stamps=stamps,
+        boxes=boxes,
+        height=config.height,
+        width=config.width,
+        channels=config.channels,
+        resize=config.resize,
+        keep_pixels=config.store is not Store.files,
+    )
+
+
+def _divide(listing: Listing, config: PhotosConfig, items: np.ndarray, groups: np.ndarray) -> None:
+    """Give each row a split and a role, where its source does not; a val part from train, where it has none."""
+    table = listing.table
+    images = table["image"].tolist()
+    if "role" not in table:
+        table["role"] = "both"
+    if "split" not in table:
+        table["split"] = divide(config.split, images, items, groups, config.val_share, config.test_share)
+    elif "val" not in set(table["split"]):
+        division = divide(config.split, images, items, groups, config.val_share, test_share=0.0)
+        table.loc[(table["split"] == "train") & (division == "val"), "split"] = "val"
+
+
+def _catalog(listing: Listing, config: PhotosConfig, photos: Photos, built: BuiltStore) -> Catalog:
+    """What is left of a listing, with codes in place of names."""
+    table = listing.table
+    positions = table[POSITION].to_numpy()
+    several = table[config.item[0]].tolist() if holds_lists(table[config.item[0]]) else None
+    items = label_names(table, config.item)
+    item_names = np.unique(np.concatenate([np.array(each, dtype=object) for each in several]) if several else items)
+    category_names, categories = np.unique(label_names(table, config.category or config.item), return_inverse=True)
+    table = table.drop(columns=[CHOSEN, POSITION])
+    table["item"] = np.searchsorted(item_names, items).astype(np.int64)
+    table["category"] = categories.astype(np.int64)
+    if several:
+        table[SEVERAL_ITEMS] = [np.searchsorted(item_names, each).tolist() for each in several]
+    if SAME_PIXELS in table:
+        table[SAME_PIXELS] = np.unique(table[SAME_PIXELS].to_numpy(), return_inverse=True)[1]
+    return Catalog(
+        name=listing.name,
+        table=table,
+        item_names=item_names.tolist(),
+        category_names=category_names.tolist(),
+        photos=PhotoSource(photos, built, positions),
+        dropped=listing.dropped,
+    )

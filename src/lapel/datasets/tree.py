@@ -1,0 +1,220 @@
+"""The files of a data set as it was downloaded: a folder, in which zip archives count as unpacked where they lie."""
+
+import os
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from lapel.errors import LapelError
+from lapel.runs import user_path
+
+# How deep below the root archives are looked for: DeepFashion has Img/img.zip in a folder of the benchmark's name.
+ARCHIVE_DEPTH = 3
+
+LOCAL_HEADER = 30
+ENCRYPTED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where the bytes of one file are; small, so that lists of them travel to other processes.
+
+    Args:
+        path: file on disk, or archive that holds it.
+        header: offset of its local header in the archive; -1 for a file on disk.
+        stored: bytes that it takes in the archive.
+        method: of its compression, as `zipfile` numbers them.
+        checksum: CRC-32 of its content.
+    """
+
+    path: str
+    header: int = -1
+    stored: int = 0
+    method: int = zipfile.ZIP_STORED
+    checksum: int = 0
+
+    def read(self) -> bytes:
+        """The file's content.
+
+        Raises:
+            LapelError: it cannot be read, or is damaged.
+        """
+        try:
+            return Path(self.path).read_bytes() if self.header < 0 else self._from_archive()
+        except (OSError, zlib.error) as error:
+            raise LapelError(getattr(error, "strerror", None) or str(error)) from error
+
+    def _from_archive(self) -> bytes:
+        # Not by zipfile: its checks and locks take as long as decoding a small photo.
+        handle = _opened(self.path)
+        header = os.pread(handle, LOCAL_HEADER, self.header)
+        names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+        content = os.pread(handle, self.stored, self.header + LOCAL_HEADER + names)
+        if self.method == zipfile.ZIP_DEFLATED:
+            content = zlib.decompress(content, wbits=-15)
+        if zlib.crc32(content) != self.checksum:
+            raise LapelError("damaged in its archive (checksum differs)")
+        return content
+
+
+@lru_cache(maxsize=8)
+def _opened(archive: str) -> int:
+    return os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Tree:
+    """Files by their path relative to a root, with `/` between folders.
+
+    Args:
+        root: a folder, or a zip archive. A file on disk goes before one of the same path in an archive.
+
+    Raises:
+        LapelError: there is no such folder or archive, or an archive is damaged.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = user_path(root)
+        if not self.root.exists():
+            raise LapelError(f"{root}: no such folder or archive")
+        if self.root.is_file() and not zipfile.is_zipfile(self.root):
+            raise LapelError(f"{root}: is a file, must be a folder or a zip archive")
+
+    @cached_property
+    def archives(self) -> list[Path]:
+        """The zip archives that count as unpacked."""
+        if self.root.is_file():
+            return [self.root]
+        patterns = ("/".join(["*"] * depth) + ".zip" for depth in range(1, ARCHIVE_DEPTH + 1))
+        return sorted(found for pattern in patterns for found in self.root.glob(pattern) if found.is_file())
+
+    @cached_property
+    def members(self) -> dict[str, tuple[Path, zipfile.ZipInfo]]:
+        """Path -> archive and entry, of every file in an archive."""
+        found: dict[str, tuple[Path, zipfile.ZipInfo]] = {}
+        for archive in self.archives:
+            where = "" if archive == self.root else archive.parent.relative_to(self.root).as_posix() + "/"
+            where = where.removeprefix("./")
+            try:
+                with zipfile.ZipFile(archive) as opened:
+                    entries = opened.infolist()
+            except (OSError, zipfile.BadZipFile) as error:
+                raise LapelError(f"{archive}: not a readable zip archive ({error}); get it again") from error
+            for entry in entries:
+                if not entry.is_dir():
+                    found.setdefault(where + entry.filename, (archive, entry))
+        return found
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return self._on_disk(name) or name in self.members
+
+    def _on_disk(self, name: str) -> bool:
+        return os.path.isfile(f"{self.root}/{name}")  # noqa: PTH113  # called for each photo; a Path takes several times as long
+
+    def locate(self, name: str) -> Location:
+        """Where a file is.
+
+        Raises:
+            LapelError: there is none, or its archive has it encrypted or packed in an unknown way.
+        """
+        if self._on_disk(name):
+            return Location(str(self.root / name))
+        if name not in self.members:
+            raise LapelError(f"{self.root / name}: no such file")
+        archive, entry = self.members[name]
+        if entry.flag_bits & ENCRYPTED:
+            raise LapelError(f"{archive}: is encrypted; unpack it there, with the password that its owners give")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise LapelError(f"{archive}: is compressed in a way that is not read here; unpack it there")
+        return Location(str(archive), entry.header_offset, entry.compress_size, entry.compress_type, entry.CRC)
+
+    def text(self, name: str) -> str:
+        """A text file's content.
+
+        Raises:
+            LapelError: it is missing, empty or not UTF-8; names it.
+        """
+        path = self.root / name
+        try:
+            content = self.locate(name).read().decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise LapelError(f"{path}: is not UTF-8 text (byte {error.start}); convert it") from error
+        if not content.strip():
+            raise LapelError(f"{path}: is empty")
+        return content
+
+    def names(self) -> list[str]:
+        """Every file but hidden ones, archives and what macOS leaves in archives; those of archives come last."""
+        on_disk = []
+        for folder, inner, files in os.walk(self.root, followlinks=True):
+            inner[:] = [each for each in inner if not each.startswith(".")]
+            where = Path(folder).relative_to(self.root).as_posix()
+            prefix = "" if where == "." else where + "/"
+            on_disk += [prefix + each for each in files if not each.startswith(".") and not each.endswith(".zip")]
+        packed = (name for name in self.members if not name.startswith("__MACOSX/") and "/." not in f"/{name}")
+        return list(dict.fromkeys([*on_disk, *packed]))
+
+    def base(self, marker: str) -> str | None:
+        """The shallowest folder that holds the file `marker`, `""` or with a `/` at its end; None where none does.
+
+        Archives often hold everything in one more folder.
+        """
+        found = [name.removesuffix(marker) for name in self.members if name == marker or name.endswith("/" + marker)]
+        if self.root.is_dir():
+            patterns = ("*/" * depth + marker for depth in range(ARCHIVE_DEPTH))
+            on_disk = (path for pattern in patterns for path in self.root.glob(pattern) if path.is_file())
+            found += [path.relative_to(self.root).as_posix().removesuffix(marker) for path in on_disk]
+        return min(found, key=lambda each: (each.count("/"), each), default=None)
+
+    def stamps(self, names: list[str]) -> np.ndarray:
+        """int64 `[names, 2]`: size, and time of change in nanoseconds, of files; -1 where there is none.
+
+        An archive's member has the time of the archive.
+        """
+        times = {archive: archive.stat().st_mtime_ns for archive in self.archives}
+        return np.array([self._stamp(name, times) for name in names], dtype=np.int64).reshape(-1, 2)
+
+    def _stamp(self, name: str, times: dict[Path, int]) -> tuple[int, int]:
+        try:
+            state = os.stat(f"{self.root}/{name}")  # noqa: PTH116  # a Path for each takes several times as long
+            if stat.S_ISREG(state.st_mode):
+                return state.st_size, state.st_mtime_ns
+        except OSError:  # missing, or the root is an archive
+            pass
+        if name not in self.members:
+            return -1, -1
+        archive, entry = self.members[name]
+        return entry.file_size, times[archive]
+
+
+class LocatedFiles:
+    """Files of a tree by number, each looked up when it is read.
+
+    Args:
+        tree: that holds them.
+        base: folder that names are relative to, `""` or ending in `/`.
+        names: of the files.
+    """
+
+    def __init__(self, tree: Tree, base: str, names: list[str]) -> None:
+        self.tree = tree
+        self.base = base
+        self.names = names
+
+    def __getitem__(self, row: int) -> Location:
+        return self.tree.locate(self.base + self.names[row])
+
+
+def leaves_root(name: str) -> bool:
+    """Whether a relative path would lead out of its root: `../x`, `/x`, `a/../../x`."""
+    depth = 0
+    for part in PurePosixPath(name.replace("\\", "/")).parts:
+        depth += -1 if part == ".." else part != "."
+        if depth < 0 or part.startswith("/"):
+            return True
+    return False

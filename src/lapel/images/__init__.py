@@ -1,0 +1,1 @@
+"""Pixels: decoding, preprocessing, stores and augmentation. `decoding` and `building` need no torch."""

@@ -1,0 +1,338 @@
+"""Decodes the photos of a data set once, on all cores, into a file that any number of runs map into memory.
+
+    pixels.npy        uint8 [photos, channels, height, width]; zeros where a photo cannot be read
+    sizes.npy         int32 [photos, 2]: height and width of the photo itself
+    fingerprints.npy  uint8 [photos, 16]: equal where two photos have the same pixels
+    about.json        what went in, and which photos cannot be read, and why
+
+Needs no torch.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lapel.cache import built_once
+from lapel.config import Resize
+from lapel.cores import available_cores
+from lapel.errors import LapelError
+from lapel.images.decoding import Box, as_array, fingerprint, fit, open_photo
+
+FORMAT = 1
+FINGERPRINT_BYTES = 16
+
+# Photos that a worker decodes between two reports; a set of fewer than two such parts is decoded in this process.
+PART = 128
+
+PIXELS_FILE = "pixels.npy"
+
+
+class Readable(Protocol):
+    """A file's content: `Location` of `lapel.datasets.tree`."""
+
+    def read(self) -> bytes:
+        """All of it; LapelError where it cannot be had."""
+        ...
+
+
+class Files(Protocol):
+    """Files by number: `LocatedFiles` of `lapel.datasets.tree`."""
+
+    def __getitem__(self, row: int) -> Readable: ...
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Where the photos of a data set are, and what they are to become.
+
+    Args:
+        names: path of each, as the catalogue has it.
+        files: how to read each.
+        stamps: int64 `[photos, 2]`: size and time of change of each file; another value means another photo.
+        boxes: int32 `[photos, 4]`: left, top, right, bottom of what is kept of each; None for all of it.
+        height, width, channels, resize: as in `DataConfig`.
+        keep_pixels: False for the sizes and fingerprints alone.
+    """
+
+    names: list[str]
+    files: Files
+    stamps: np.ndarray
+    boxes: np.ndarray | None
+    height: int
+    width: int
+    channels: int
+    resize: Resize
+    keep_pixels: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of the pixels."""
+        return len(self.names), self.channels, self.height, self.width
+
+    def key(self) -> str:
+        """sha256 over everything that the result depends on."""
+        about = [FORMAT, self.shape, self.resize.name, self.keep_pixels, self.boxes is not None]
+        digest = hashlib.sha256(json.dumps(about).encode())
+        digest.update("\0".join(self.names).encode())
+        digest.update(self.stamps.tobytes())
+        if self.boxes is not None:
+            digest.update(self.boxes.tobytes())
+        return digest.hexdigest()
+
+    def box(self, row: int) -> Box | None:
+        """What is kept of a photo."""
+        return None if self.boxes is None else tuple(self.boxes[row].tolist())
+
+    def decode(self, row: int) -> np.ndarray:
+        """uint8 `[channels, height, width]` of one photo; LapelError where it cannot be read."""
+        return self._fitted(open_photo(self.files[row].read(), self.channels), row)
+
+    def _fitted(self, image: Image.Image, row: int) -> np.ndarray:
+        return as_array(fit(image, self.height, self.width, self.resize, self.box(row)))
+
+    def inspect(self, row: int) -> tuple[np.ndarray | None, tuple[int, int], bytes]:
+        """As `decode`, with the photo's height and width, and its fingerprint."""
+        image = open_photo(self.files[row].read(), 3)
+        mark = fingerprint(image)
+        wanted = image if self.channels == 3 else image.convert("L")
+        pixels = self._fitted(wanted, row) if self.keep_pixels else None
+        return pixels, (image.height, image.width), mark
+
+
+@dataclass(frozen=True)
+class BuiltStore:
+    """A finished store.
+
+    Args:
+        folder: where it lies.
+        sizes: int32 `[photos, 2]`.
+        fingerprints: uint8 `[photos, 16]`.
+        bad: row -> why that photo cannot be read.
+    """
+
+    folder: Path
+    sizes: np.ndarray
+    fingerprints: np.ndarray
+    bad: dict[int, str]
+
+    def pixels(self) -> np.ndarray:
+        """uint8 `[photos, channels, height, width]`, mapped into memory."""
+        # Copy-on-write, though nobody writes: torch warns of arrays that are read-only.
+        return np.load(self.folder / PIXELS_FILE, mmap_mode="c")
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """The photos behind the rows of a catalogue.
+
+    Args:
+        photos: where they are.
+        built: what was found when they were decoded.
+        positions: int64 `[rows]`, of each catalogue row in them.
+    """
+
+    photos: Photos
+    built: BuiltStore
+    positions: np.ndarray
+
+
+def build_store(photos: Photos, name: str, cache: Path) -> BuiltStore:
+    """The store of photos, decoded where that has not been done before.
+
+    Args:
+        photos: what is wanted.
+        name: of the data set; the store's folder begins with it.
+        cache: lapel's cache folder.
+
+    Raises:
+        LapelError: the disk has no room, or a worker was killed. Photos that cannot be read are told in `bad`.
+    """
+    shape = f"{photos.height}x{photos.width}x{photos.channels}" if photos.keep_pixels else "facts"
+    folder = cache / "stores" / f"{name}-{shape}-{photos.key()[:16]}"
+    built_once(folder, partial(_fill, photos, name))
+    about = json.loads((folder / "about.json").read_text())
+    bad = {int(row): reason for row, reason in about["bad"].items()}
+    return BuiltStore(folder, np.load(folder / "sizes.npy"), np.load(folder / "fingerprints.npy"), bad)
+
+
+def _fill(photos: Photos, name: str, folder: Path) -> None:
+    """Decode all photos into a folder."""
+    count = len(photos.names)
+    offset = _allocate(folder / PIXELS_FILE, photos.shape) if photos.keep_pixels else 0
+    sizes = np.zeros((count, 2), np.int32)
+    fingerprints = np.zeros((count, FINGERPRINT_BYTES), np.uint8)
+    bad: dict[int, str] = {}
+    with _progress() as progress:
+        task = progress.add_task(f"decoding {name}", total=count)
+        for part in _decode_all(photos, folder / PIXELS_FILE, offset):
+            rows = slice(part.start, part.start + len(part.sizes))
+            sizes[rows], fingerprints[rows] = part.sizes, part.fingerprints
+            bad |= part.bad
+            progress.advance(task, len(part.sizes))
+    np.save(folder / "sizes.npy", sizes)
+    np.save(folder / "fingerprints.npy", fingerprints)
+    about = {
+        "format": FORMAT,
+        "data": name,
+        "photos": count,
+        "shape": photos.shape,
+        "resize": photos.resize.name,
+        "key": photos.key(),
+        "bad": dict(sorted(bad.items())),
+    }
+    (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _allocate(path: Path, shape: tuple[int, ...]) -> int:
+    """Make an NPY file of zeros, with its space taken on the disk; the offset of its first value."""
+    needed, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise LapelError(f"{path.parent.parent}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_2_0(file, header)
+        offset = file.tell()
+        if hasattr(os, "posix_fallocate") and needed:
+            os.posix_fallocate(file.fileno(), offset, needed)
+        else:
+            file.truncate(offset + needed)
+    return offset
+
+
+# ---------------------------------------------------------------------------------------------- workers
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was found of the photos from `start` on; see `BuiltStore`. Their pixels are in the file already."""
+
+    start: int
+    sizes: np.ndarray
+    fingerprints: np.ndarray
+    bad: dict[int, str]
+
+
+def _decode_part(photos: Photos, start: int, handle: int, offset: int) -> Part:
+    rows = range(start, min(start + PART, len(photos.names)))
+    sizes = np.zeros((len(rows), 2), np.int32)
+    fingerprints = np.zeros((len(rows), FINGERPRINT_BYTES), np.uint8)
+    buffer = np.zeros((len(rows), *photos.shape[1:]) if photos.keep_pixels else 0, np.uint8)
+    bad = {}
+    for number, row in enumerate(rows):
+        try:
+            pixels, sizes[number], mark = photos.inspect(row)
+        except LapelError as error:
+            bad[row] = str(error)
+            continue
+        fingerprints[number] = np.frombuffer(mark, np.uint8)
+        if pixels is not None:
+            buffer[number] = pixels
+    if photos.keep_pixels:
+        # Not through a memory map: its pages would count as this process's memory.
+        _write_at(handle, buffer.tobytes(), offset + start * int(np.prod(photos.shape[1:])))
+    return Part(start, sizes, fingerprints, bad)
+
+
+def _write_at(handle: int, content: bytes, offset: int) -> None:
+    rest = memoryview(content)
+    while rest:
+        written = os.pwrite(handle, rest, offset)
+        rest, offset = rest[written:], offset + written
+
+
+def _decode_all(photos: Photos, path: Path, offset: int) -> Iterator[Part]:
+    """All parts, in any order."""
+    parts = -(-len(photos.names) // PART)
+    workers = min(available_cores(), parts)
+    if workers < 2:
+        yield from _decode_share(photos, path, offset, range(parts))
+        return
+    # A fork shares what is loaded, and does not run the caller's main again; on macOS it is not safe.
+    context = multiprocessing.get_context("fork" if os.uname().sysname == "Linux" else "spawn")
+    readers, processes = [], []
+    try:
+        for number in range(workers):
+            reader, writer = context.Pipe(duplex=False)
+            share = range(number, parts, workers)
+            processes.append(_start(context, (photos, path, offset, share, writer, os.getpid())))
+            writer.close()
+            readers.append(reader)
+        yield from _receive(readers)
+        for process in processes:
+            process.join()
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def _start(context: BaseContext, arguments: tuple[Any, ...]) -> BaseProcess:
+    process = context.Process(target=_work, args=arguments, daemon=True)  # type: ignore[attr-defined]
+    with warnings.catch_warnings():
+        # Python warns of forks beside threads, which torch's are; the workers never touch torch.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        process.start()
+    return process
+
+
+def _receive(readers: list[Connection]) -> Iterator[Part]:
+    """Parts as they come, until every worker has said that it is done."""
+    while readers:
+        for reader in wait(readers):
+            assert isinstance(reader, Connection)
+            try:
+                message = reader.recv()
+            except EOFError:
+                raise LapelError("a process that decoded photos was killed (is there enough memory?)") from None
+            if message is None:
+                readers.remove(reader)
+            elif isinstance(message, Part):
+                yield message
+            else:
+                raise LapelError(message)
+
+
+def _work(photos: Photos, path: Path, offset: int, share: range, writer: Connection, parent: int) -> None:
+    """What a worker process does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        for part in _decode_share(photos, path, offset, share):
+            writer.send(part)
+            if os.getppid() != parent:  # killed: nobody would end this process
+                return
+        writer.send(None)
+    except OSError as error:
+        writer.send(f"{path}: {error.strerror or error}")
+
+
+def _decode_share(photos: Photos, path: Path, offset: int, share: range) -> Iterator[Part]:
+    handle = os.open(path, os.O_WRONLY) if photos.keep_pixels else -1
+    try:
+        for number in share:
+            yield _decode_part(photos, number * PART, handle, offset)
+    finally:
+        if photos.keep_pixels:
+            os.close(handle)

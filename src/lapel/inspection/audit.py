@@ -1,0 +1,244 @@
+"""What leaks between splits: images that are the same, exactly or nearly, and items that stand on both sides.
+
+Near duplicates are looked for by a perceptual hash (64 signs of the lowest frequencies of the grey picture's cosine
+transform, as in Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010), and confirmed on
+pixels: a hash alone takes two plain shirts for one.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from lapel.catalog import Catalog, linked
+from lapel.config import CatalogConfig
+from lapel.figures import as_picture, contact_sheet
+from lapel.inspection.pixels import PixelReader
+from lapel.runs import written_whole
+
+# Side of the grey picture that is transformed, and of the corner of low frequencies that is kept.
+TRANSFORMED = 32
+KEPT = 8
+
+# Side of the pictures that are compared, in colour.
+COMPARED = 32
+
+# Grey levels by which a pixel of the background may differ from the corners.
+BACKGROUND = 16
+
+# Rows of hashes compared with all others at once.
+TILE = 512
+
+# Groups shown on the contact sheet, and images of one.
+SHOWN_GROUPS = 20
+SHOWN_IMAGES = 12
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Images that are the same, in groups.
+
+    Args:
+        table: a row an image of a group: group, kind (exact, near), row, image, split, role, item, category, difference
+            (from the group's first image: root mean square over the foreground, in grey levels).
+        groups: number of groups.
+        across: those of them that stand in more than one split.
+        disagreeing: those of them whose images are of different items.
+    """
+
+    table: pd.DataFrame
+    groups: int
+    across: int
+    disagreeing: int
+
+
+def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
+    """Print what leaks, and write `duplicates.csv` and `duplicates.png`.
+
+    Args:
+        config: of the command.
+        catalog: what is audited.
+        folder: where the files go.
+    """
+    console = Console(width=max(100, Console().width))
+    reader = PixelReader(catalog, config.data)
+    pictures = compared(catalog, reader)
+    pairs = duplicate_pairs(pictures, config.bits, config.difference)
+    found = {kind: group(catalog, pictures, pairs, kind) for kind in ("exact", "near")}
+    console.print(f"{catalog.name}: {len(catalog):,} images")
+    console.print(_summary(found))
+    console.print(_straddling(catalog))
+    table = pd.concat([each.table for each in found.values()], ignore_index=True)
+    with written_whole(folder / "duplicates.csv") as temporary:
+        table.to_csv(temporary, index=False)
+    console.print(f"every group: {folder / 'duplicates.csv'}")
+    if len(table):
+        with written_whole(folder / "duplicates.png") as temporary:
+            _sheet(table, reader).save(temporary, format="PNG")
+        console.print(f"contact sheet: {folder / 'duplicates.png'}")
+
+
+# -------------------------------------------------------------------------------------------------- finding
+
+
+def compared(catalog: Catalog, reader: PixelReader) -> np.ndarray:
+    """uint8 `[rows, COMPARED, COMPARED, 3]`: every image, small."""
+    small = np.empty((len(catalog), COMPARED, COMPARED, 3), np.uint8)
+    console = Console(stderr=True)
+    rows = range(0, len(catalog), TILE)
+    for start in track(rows, "reading", console=console, transient=True, disable=not console.is_terminal):
+        chunk = np.arange(start, min(start + TILE, len(catalog)))
+        for row, pixels in zip(chunk, reader.read(chunk), strict=True):
+            small[row] = np.asarray(as_picture(pixels).resize((COMPARED, COMPARED), Image.Resampling.BILINEAR))
+    return small
+
+
+def perceptual_hashes(pictures: np.ndarray) -> np.ndarray:
+    """float32 of -1 and 1, `[rows, 64]`: signs of the lowest frequencies around their median, without the mean."""
+    grey = pictures.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+    basis = _cosine_basis(TRANSFORMED)[: KEPT + 1]
+    spectrum = np.einsum("ij,rjk,lk->ril", basis, grey, basis, optimize=True).reshape(len(grey), -1)
+    low = spectrum[:, 1 : KEPT * KEPT + 1]
+    return np.where(low > np.median(low, axis=1, keepdims=True), 1.0, -1.0).astype(np.float32)
+
+
+def _cosine_basis(size: int) -> np.ndarray:
+    """float32 `[size, size]`: the vectors of the cosine transform (DCT-II), lowest frequency first."""
+    places = (np.arange(size) + 0.5) * np.pi / size
+    return np.cos(np.arange(size)[:, None] * places).astype(np.float32)
+
+
+def duplicate_pairs(pictures: np.ndarray, bits: int, difference: float) -> np.ndarray:
+    """int64 `[pairs, 2]`: rows of images that are the same or nearly so.
+
+    Args:
+        pictures: as from `compared`.
+        bits: of the 64 of the hashes, that may differ.
+        difference: root mean square of the foreground's differences, in grey levels, that may be left.
+    """
+    hashes = perceptual_hashes(pictures)
+    least = hashes.shape[1] - 2 * bits - 0.5
+    found = []
+    console = Console(stderr=True)
+    starts = range(0, len(hashes), TILE)
+    for start in track(starts, "comparing", console=console, transient=True, disable=not console.is_terminal):
+        agreement = hashes[start : start + TILE] @ hashes[start:].T
+        pairs = np.argwhere(agreement > least) + start
+        pairs = pairs[pairs[:, 0] < pairs[:, 1]]
+        found += [
+            part[_differences(pictures, part) <= difference] for part in np.array_split(pairs, len(pairs) // TILE + 1)
+        ]
+    return np.concatenate(found) if found else np.empty((0, 2), np.int64)
+
+
+def _differences(pictures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """float64 `[pairs]`: root mean square of the differences, over the pixels that are no plain background in both.
+
+    Over all pixels, two rings on white paper would differ by little, whatever they look like.
+    """
+    one, other = pictures[pairs[:, 0]].astype(np.float32), pictures[pairs[:, 1]].astype(np.float32)
+    shown = _foreground(one) | _foreground(other)
+    squares = np.square(one - other).mean(axis=3) * shown
+    return np.sqrt(squares.sum(axis=(1, 2)) / np.maximum(shown.sum(axis=(1, 2)), 1))
+
+
+def _foreground(pictures: np.ndarray) -> np.ndarray:
+    """bool `[pictures, COMPARED, COMPARED]`: pixels unlike the mean colour of the corners."""
+    corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean(axis=1)
+    return np.abs(pictures - corners[:, None, None]).max(axis=3) > BACKGROUND
+
+
+# ------------------------------------------------------------------------------------------------- grouping
+
+
+def group(catalog: Catalog, pictures: np.ndarray, pairs: np.ndarray, kind: str) -> Duplicates:
+    """The groups of exact duplicates, or those of near ones that are no exact ones all."""
+    identical = exact_codes(catalog)
+    links = pairs.tolist() if kind == "near" else []
+    order = np.argsort(identical, kind="stable")
+    same = identical[order[1:]] == identical[order[:-1]]
+    links += np.column_stack([order[:-1][same], order[1:][same]]).tolist()
+    heads = linked(len(catalog), links)
+    sizes = np.bincount(heads, minlength=len(catalog))
+    members = [np.flatnonzero(heads == head) for head in np.flatnonzero(sizes > 1)] if len(links) else []
+    if kind == "near":
+        members = [rows for rows in members if len(np.unique(identical[rows])) > 1]
+    described = catalog.described(np.concatenate(members)) if members else catalog.described(np.array([], np.int64))
+    table = pd.DataFrame(
+        {
+            "group": np.repeat(np.arange(len(members)), [len(rows) for rows in members]),
+            "kind": kind,
+            "row": np.concatenate(members) if members else np.array([], np.int64),
+            **{name: described[name] for name in ("image", "split", "role", "item", "category")},
+        }
+    )
+    first = np.repeat([rows[0] for rows in members], [len(rows) for rows in members]).astype(np.int64)
+    table["difference"] = _differences(pictures, np.column_stack([first, table["row"]])).round(2) if members else []
+    splits, items = catalog.table["split"].to_numpy(), catalog.items
+    return Duplicates(
+        table,
+        groups=len(members),
+        across=sum(len(set(splits[rows])) > 1 for rows in members),
+        disagreeing=sum(len(set(items[rows])) > 1 for rows in members),
+    )
+
+
+def exact_codes(catalog: Catalog) -> np.ndarray:
+    """int64 `[rows]`: equal for images whose pixels are the same, as they are in the source."""
+    if catalog.photos is not None:
+        marks = catalog.photos.built.fingerprints[catalog.photos.positions]
+    else:
+        assert catalog.pixels is not None
+        numbers = catalog.table["image"].to_numpy()
+        marks = catalog.pixels[numbers].reshape(len(numbers), -1)
+    flat = np.ascontiguousarray(marks).view(np.dtype((np.void, marks.shape[1]))).reshape(-1)
+    return np.unique(flat, return_inverse=True)[1].reshape(-1)
+
+
+# --------------------------------------------------------------------------------------------------- telling
+
+
+def _summary(found: dict[str, Duplicates]) -> Table:
+    table = Table(title="images that are the same")
+    for name in ("kind", "groups", "images", "across splits", "of several items"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    for kind, each in found.items():
+        numbers = (each.groups, len(each.table), each.across, each.disagreeing)
+        table.add_row(kind, *(f"{number:,}" for number in numbers))
+    return table
+
+
+def _straddling(catalog: Catalog) -> str:
+    """How many items of val and test training sees: none in an open-set split, and all of them in an ordinary one."""
+    train = set(catalog.items[(catalog.table["split"] == "train").to_numpy()].tolist())
+    lines = []
+    for split in ("val", "test"):
+        items = set(catalog.items[(catalog.table["split"] == split).to_numpy()].tolist())
+        shared = items & train
+        names = ", ".join(catalog.item_names[item] for item in sorted(shared)[:5])
+        if not shared:
+            told = "none is seen in training: an open-set split"
+        elif len(shared) == len(items):
+            told = "all are seen in training: an ordinary split"
+        else:
+            told = f"{len(shared):,} are seen in training ({names}{', …' if len(shared) > 5 else ''})"
+        lines.append(f"items of {split}: {len(items):,}, {told}")
+    return "\n".join(lines)
+
+
+def _sheet(table: pd.DataFrame, reader: PixelReader) -> Image.Image:
+    """Groups as lines, those across splits and of several items first."""
+    groups = [group for _, group in table.groupby(["kind", "group"])]
+    groups.sort(key=lambda group: (-len(set(group["split"])), -len(set(group["item"]))))
+    lines = []
+    for group in groups[:SHOWN_GROUPS]:
+        shown = group.head(SHOWN_IMAGES).to_dict("records")
+        told = "; ".join(f"{each['image']} ({each['split']}, {each['item']})" for each in shown)
+        pictures = reader.read(np.array([each["row"] for each in shown]))
+        lines.append((f"{shown[0]['kind']}: {told}"[:160], pictures))
+    return contact_sheet(lines)

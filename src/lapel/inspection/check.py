@@ -1,0 +1,133 @@
+"""The report of a catalogue: counts, splits, sizes, what was left out and why, and a contact sheet."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from lapel.catalog import SPLITS, Catalog
+from lapel.config import CatalogConfig
+from lapel.figures import contact_sheet
+from lapel.inspection.pixels import PixelReader
+from lapel.runs import written_whole
+
+# Photos of a line of the contact sheet, and lines: one for each of the most frequent categories.
+SHEET_COLUMNS = 12
+SHEET_LINES = 12
+
+# Names shown of the images that were left out for one reason.
+SHOWN = 5
+
+# Upper ends of the classes in which images an item are counted.
+IMAGE_COUNTS = [1, 2, 3, 5, 10, 20, 50, 100, 1000]
+
+
+def check(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
+    """Print the report of a catalogue, and write its contact sheet.
+
+    Args:
+        config: of the command.
+        catalog: what is reported.
+        folder: where `contact_sheet.png` goes.
+    """
+    console = Console(width=max(100, Console().width))
+    console.print(
+        f"{catalog.name}: {len(catalog):,} images, {len(catalog.item_names):,} items, "
+        f"{len(catalog.category_names):,} categories"
+    )
+    console.print(splits_table(catalog))
+    console.print(images_an_item(catalog))
+    if catalog.photos is not None:
+        console.print(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
+        console.print(f"decoded photos: {catalog.photos.built.folder}")
+    console.print(dropped_table(catalog))
+    path = folder / "contact_sheet.png"
+    with written_whole(path) as temporary:
+        sheet(catalog, PixelReader(catalog, config.data)).save(temporary, format="PNG")
+    console.print(f"contact sheet: {path}")
+
+
+def splits_table(catalog: Catalog) -> Table:
+    """Rows, queries, gallery and items of each split, the items that train has too, and the split's hash."""
+    table = Table(title="splits")
+    for name in ("split", "images", "queries", "gallery", "items", "also in train", "hash"):
+        table.add_column(name, justify="left" if name in ("split", "hash") else "right")
+    seen = set(catalog.items[catalog.rows("train")]) if _has(catalog, "train") else set()
+    for split in SPLITS:
+        if not _has(catalog, split):
+            table.add_row(split, "0", "", "", "", "", "")
+            continue
+        rows = catalog.rows(split)
+        roles = catalog.table["role"].to_numpy()[rows]
+        items = set(catalog.items[rows])
+        table.add_row(
+            split,
+            f"{len(rows):,}",
+            f"{np.isin(roles, ['query', 'both']).sum():,}",
+            f"{np.isin(roles, ['gallery', 'both']).sum():,}",
+            f"{len(items):,}",
+            "" if split == "train" else f"{len(items & seen):,}",
+            catalog.split_hash(split)[:16],
+        )
+    return table
+
+
+def _has(catalog: Catalog, split: str) -> bool:
+    return bool((catalog.table["split"] == split).any())
+
+
+def images_an_item(catalog: Catalog) -> Table:
+    """How many items have how many images."""
+    counts = np.bincount(catalog.items, minlength=len(catalog.item_names))
+    table = Table(title="images an item")
+    table.add_column("images")
+    table.add_column("items", justify="right")
+    lower = 1
+    for upper in [*IMAGE_COUNTS, int(max(counts.max(), IMAGE_COUNTS[-1] + 1))]:
+        found = int(((counts >= lower) & (counts <= upper)).sum())
+        if found:
+            table.add_row(str(upper) if lower == upper else f"{lower} to {upper}", f"{found:,}")
+        lower = upper + 1
+    table.add_row("median", f"{np.median(counts):.0f} images")
+    return table
+
+
+def sizes_table(sizes: np.ndarray) -> Table:
+    """The most frequent sizes of the photos, int32 `[photos, 2]`, height and width."""
+    shapes = pd.Series([f"{height} x {width}" for height, width in sizes]).value_counts()
+    table = Table(title="sizes of the photos, height x width")
+    table.add_column("size")
+    table.add_column("photos", justify="right")
+    for shape, count in list(shapes.items())[:SHOWN]:
+        table.add_row(str(shape), f"{count:,}")
+    if len(shapes) > SHOWN:
+        table.add_row(f"{len(shapes) - SHOWN} more sizes", f"{shapes.iloc[SHOWN:].sum():,}")
+    return table
+
+
+def dropped_table(catalog: Catalog) -> Table | str:
+    """What the source lists and the catalogue leaves out."""
+    if not catalog.dropped:
+        return "left out: nothing"
+    table = Table(title="left out")
+    table.add_column("why")
+    table.add_column("images", justify="right")
+    table.add_column("for instance", overflow="fold")
+    for dropped in catalog.dropped:
+        more = "" if len(dropped.names) <= SHOWN else " …"
+        table.add_row(dropped.reason, f"{len(dropped.names):,}", ", ".join(dropped.names[:SHOWN]) + more)
+    return table
+
+
+def sheet(catalog: Catalog, reader: PixelReader):
+    """A contact sheet: for each of the largest categories some images, evenly spread over it."""
+    categories = catalog.categories
+    names, counts = np.unique(categories, return_counts=True)
+    lines = []
+    for category in names[np.argsort(-counts, kind="stable")][:SHEET_LINES]:
+        rows = np.flatnonzero(categories == category)
+        chosen = rows[np.unique(np.linspace(0, len(rows) - 1, SHEET_COLUMNS).astype(np.int64))]
+        lines.append((f"{catalog.category_names[category]}: {len(rows):,} images", reader.read(chosen)))
+    return contact_sheet(lines)
