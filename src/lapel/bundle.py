@@ -6,6 +6,7 @@ items.parquet  row N describes entry N of the index
 manifest.json  sha256 of the others, config, metric, input, scores, versions
 """
 
+import copy
 import hashlib
 import json
 import logging
@@ -95,30 +96,40 @@ def _write(folder: Path, config: ExportConfig, run: "TrainedRun", catalog: "Cata
     from lapel.images.store import open_store
     from lapel.index import build_index, write_index
 
+    data = run.config.data
     rows = np.arange(len(catalog)) if config.export.rows is Rows.all else catalog.gallery("test")
-    store = open_store(catalog, run.config.data)
+    store = open_store(catalog, data)
     encoder = run.encoder(config.export.invert)
     embeddings = embed(encoder, store, rows).numpy()
-    script = _scripted(encoder)
+    script = _scripted(encoder, data.channels, data.height, data.width)
     script.save(str(folder / ENCODER_FILE))
     write_index(build_index(embeddings, run.config.variant.metric), folder / INDEX_FILE)
     catalog.described(rows).to_parquet(folder / ITEMS_FILE, index=False)
-    _write_manifest(folder, config, run, len(rows))
+    _write_manifest(folder, config, run, embeddings.shape)
     bundle = load(folder)
     _check_encoder(bundle, encoder, store.gather(rows[:CHECKED_IMAGES]))
     _check_index(bundle, embeddings)
 
 
-def _scripted(encoder: "Encoder") -> Any:
-    """The encoder as TorchScript. torch announces its end with a warning at each use; its loaders stay."""
+def _scripted(encoder: "Encoder", channels: int, height: int, width: int) -> Any:
+    """The encoder as TorchScript. torch announces its end with a warning at each use; its loaders stay.
+
+    Library models are traced, since not all of them can be scripted; what is before them takes images of any size.
+    """
     import torch
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))
+    from lapel.trunks import LibraryTrunk
+
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # the tracer also warns of each size that it takes for fixed, as it is
+        if isinstance(encoder.trunk, LibraryTrunk):
+            encoder = copy.deepcopy(encoder)
+            traced: Any = torch.jit.trace(encoder.trunk, torch.zeros(2, channels, height, width))
+            encoder.register_module("trunk", traced)
         return torch.jit.script(encoder)
 
 
-def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", rows: int) -> None:
+def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", shape: tuple[int, ...]) -> None:
     data, metric = run.config.data, run.config.variant.metric
     manifest = {
         "format": FORMAT,
@@ -135,8 +146,8 @@ def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", rows:
             "resize": data.resize.name,
             "invert": config.export.invert.name,
         },
-        "embedding": run.config.encoder.embedding,
-        "rows": rows,
+        "embedding": shape[1],
+        "rows": shape[0],
         "rows_of": config.export.rows.name,
         "files": {name: _sha256(folder / name) for name in (ENCODER_FILE, INDEX_FILE, ITEMS_FILE)},
         "checkpoint": config.checkpoint.name,

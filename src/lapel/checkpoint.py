@@ -65,7 +65,9 @@ class TrainedRun:
 
     def encoder(self, invert: Invert = Invert.never) -> Encoder:
         """The encoder with its trained weights, in evaluation mode, on the CPU."""
-        encoder = build_encoder(self.config.encoder, self.config.data, self.config.variant.metric, invert)
+        encoder = build_encoder(
+            self.config.encoder, self.config.data, self.config.variant.metric, invert, with_weights=False
+        )
         try:
             encoder.load_state_dict(self.state, strict=True)
         except RuntimeError as error:

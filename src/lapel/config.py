@@ -130,11 +130,17 @@ def _height_and_width(size: Any) -> list[int]:
 
 
 @dataclass
-class DataConfig(Options):
-    """Where the images come from, what they are turned into, and how many make one optimizer step."""
+class MovedData(Options):
+    """Where data is: all that can be said of a trained run's."""
 
     root: str | None = option(None, free_text=True)
-    """Folder of the data; by default the places that the data set's own module names."""
+    """Folder of the data; by default the places that the data set's own module names, or where the run found it."""
+
+
+@dataclass
+class DataConfig(MovedData):
+    """Where the images come from, what they are turned into, and how many make one optimizer step."""
+
     size: Any = option(28, at_least=8, at_most=4096)
     """What the encoder sees, in pixels: the side of a square, or height and width, as in `80x60` or `[80,60]`."""
     channels: int = option(1, at_least=1, at_most=3)
@@ -359,8 +365,13 @@ class FolderConfig(PhotosConfig):
 class EncoderConfig(Options):
     """The network that turns images into embeddings."""
 
-    embedding: int = option(64, at_least=2)
-    """Dimensions of the embedding."""
+    embedding: int | None = option(64, at_least=2)
+    """Dimensions of the embedding; null for the trunk's features as they are."""
+
+    @property
+    def label(self) -> str:
+        """What runs and tables call it."""
+        return name_of(self)
 
 
 @choice("encoder", "tiny")
@@ -375,6 +386,38 @@ class TinyConfig(EncoderConfig):
         super().__post_init__()
         if not self.widths:
             raise LapelError("encoder.widths=[]: must have at least one width")
+
+
+class Library(Enum):
+    """Where a trunk comes from."""
+
+    timm = "timm"
+    torchvision = "torchvision"
+
+
+@choice("encoder", "trunk")
+@dataclass
+class TrunkConfig(EncoderConfig):
+    """Any model of timm or torchvision, by name, without its classifier."""
+
+    library: Library = Library.timm
+    name: str = option()
+    """Of the model, as the library has it: `tf_efficientnet_lite0`, `resnet50`."""
+    weights: str = option("none", free_text=True)
+    """none: random. default: the library's pretrained ones, from its hub. Else a file, .pth or .safetensors."""
+    frozen: bool = False
+    """Whether the trunk stays as it is, and only the head is trained."""
+    trunk_lr: float = option(1.0, at_least=0)
+    """Learning rate of the trunk, as a factor of `optim.lr`."""
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights == "":
+            raise LapelError("encoder.weights=: must be none, default, or a file")
 
 
 # -------------------------------------------------------------------------------------------- variants
@@ -623,7 +666,7 @@ class TrainConfig(Options):
     @property
     def name(self) -> str:
         """Data, variant and encoder, by name: the beginning of the run folder's name."""
-        return f"{name_of(self.data)}-{self.variant.name}-{name_of(self.encoder)}"
+        return f"{name_of(self.data)}-{self.variant.name}-{self.encoder.label}"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -683,19 +726,15 @@ class Checkpoint(Enum):
 
 
 @dataclass
-class MovedData(Options):
-    """Where a trained run's data now is."""
-
-    root: str | None = option(None, free_text=True)
-    """Folder of the data, where it is no longer where the run found it."""
-
-
-@dataclass
 class EvaluateConfig(Options):
-    """Scores a trained run on one split of its data."""
+    """Scores a trained run on one split of its data, or a pretrained encoder, untrained by lapel, on one of `data`."""
 
     run: str = option("runs/latest", free_text=True)
-    """Run folder."""
+    """Run folder; not looked at where `encoder` is given."""
+    encoder: EncoderConfig | None = None
+    """Scored in place of a run: its trunk's features, without a head."""
+    metric: Metric = Metric.cosine
+    """In which the features of `encoder` are compared; a run has its own."""
     checkpoint: Checkpoint = Checkpoint.best
     split: Split = Split.test
     k: list[int] = option([1, 5, 10], at_least=1)
@@ -709,6 +748,10 @@ class EvaluateConfig(Options):
         super().__post_init__()
         if not self.k:
             raise LapelError("k=[]: must have at least one number")
+        if self.encoder is not None and not isinstance(self.data, DataConfig):
+            raise LapelError("encoder: scoring it without a run needs data=NAME")
+        if self.encoder is None and isinstance(self.data, DataConfig):
+            raise LapelError("data: a run is scored on its own data; data=NAME needs encoder=NAME")
 
 
 class Rows(Enum):

@@ -1,74 +1,48 @@
 """The encoder: preprocessing, trunk, pooling and head, from uint8 images to the embeddings that the metric wants."""
 
-from itertools import pairwise
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import DataConfig, EncoderConfig, Invert, Metric, TinyConfig
+from lapel.config import DataConfig, EncoderConfig, Invert, Metric, TrunkConfig
 from lapel.images.preprocess import Preprocess
 from lapel.images.store import ImageStore
+from lapel.trunks import build_trunk
 
 # Images embedded at once outside of training: larger batches leave the CPU's cache, and are slower.
 EMBED_BATCH = 128
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch normalisation and a shortcut (He et al. 2016, the basic block)."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.convolution1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.norm1 = nn.BatchNorm2d(outputs)
-        self.convolution2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.norm2 = nn.BatchNorm2d(outputs)
-        self.shortcut: nn.Module = nn.Identity()
-        if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """`[batch, inputs, height, width]` to `[batch, outputs, height / stride, width / stride]`."""
-        inner = F.relu(self.norm1(self.convolution1(images)), inplace=True)
-        inner = self.norm2(self.convolution2(inner))
-        return F.relu(inner + self.shortcut(images), inplace=True)
-
-
-class TinyTrunk(nn.Sequential):
-    """A stem, and a residual block for each further width that halves the resolution: 7 convolutions by default.
-
-    All blocks work below the full resolution of about 28x28, where a CPU does more of a convolution's work in a second.
-    """
-
-    mean = 0.5
-    std = 0.5
-
-    def __init__(self, widths: list[int], channels: int) -> None:
-        stem = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
-        )
-        blocks = (ResidualBlock(inputs, outputs, stride=2) for inputs, outputs in pairwise(widths))
-        super().__init__(stem, *blocks)
-        self.features = widths[-1]
 
 
 class Encoder(nn.Module):
     """uint8 images to embeddings, with the preprocessing and the metric's normalisation inside.
 
     Args:
-        trunk: float `[batch, channels, height, width]` to feature maps `[batch, features, height, width]`.
-        head: pooled features `[batch, features]` to embeddings `[batch, dimensions]`.
+        trunk: standardised images to features, or to maps that are averaged.
+        head: features `[batch, features]` to embeddings `[batch, dimensions]`.
         preprocess: uint8 to float.
         normalize: whether the metric compares unit vectors.
+        frozen: whether the trunk's weights and statistics stay as they are in training.
     """
 
-    def __init__(self, preprocess: Preprocess, trunk: nn.Module, head: nn.Module, normalize: bool) -> None:
+    def __init__(
+        self, preprocess: Preprocess, trunk: nn.Module, head: nn.Module, normalize: bool, frozen: bool = False
+    ) -> None:
         super().__init__()
         self.preprocess = preprocess
         self.trunk = trunk
         self.head = head
         self.normalize = normalize
+        self.frozen = frozen
+        if frozen:
+            trunk.requires_grad_(requires_grad=False)
+
+    def train(self, mode: bool = True) -> "Encoder":
+        """See `nn.Module`; a frozen trunk stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.trunk.eval()
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[batch, 1 or 3, height, width]` to float32 `[batch, dimensions]`, of unit length for cosine."""
@@ -76,8 +50,10 @@ class Encoder(nn.Module):
 
     def raw(self, images: Tensor) -> Tensor:
         """Embeddings before normalisation: what a classifier reads."""
-        maps = self.trunk(self.preprocess(images))
-        return self.head(maps.mean(dim=(2, 3)))
+        features = self.trunk(self.preprocess(images))
+        if features.dim() == 4:
+            features = features.mean(dim=(2, 3))
+        return self.head(features)
 
     def finish(self, raw: Tensor) -> Tensor:
         """Raw embeddings, in fp32, as the metric wants them."""
@@ -85,18 +61,33 @@ class Encoder(nn.Module):
         return F.normalize(raw, dim=1) if self.normalize else raw
 
 
-def build(config: EncoderConfig, data: DataConfig, metric: Metric, invert: Invert = Invert.never) -> Encoder:
-    """A new encoder with random weights, for the images that `data` describes and the given metric."""
-    match config:
-        case TinyConfig():
-            trunk = TinyTrunk(config.widths, data.channels)
-        case _:
-            raise TypeError(f"no encoder for {type(config).__name__}")
-    mean, std = [trunk.mean] * data.channels, [trunk.std] * data.channels
-    preprocess = Preprocess(data.height, data.width, data.channels, data.resize, mean, std, invert)
-    head = nn.Linear(trunk.features, config.embedding)
-    encoder = Encoder(preprocess, trunk, head, normalize=metric is Metric.cosine)
+def build(
+    config: EncoderConfig,
+    data: DataConfig,
+    metric: Metric,
+    invert: Invert = Invert.never,
+    with_weights: bool = True,
+) -> Encoder:
+    """A new encoder for the images that `data` describes and the given metric.
+
+    Args:
+        config, data, metric, invert: of the run.
+        with_weights: whether the trunk's pretrained weights are loaded, where the config names some.
+
+    Raises:
+        LapelError: see `trunks.build_trunk`.
+    """
+    trunk = build_trunk(config, data.channels, with_weights)
+    preprocess = Preprocess(data.height, data.width, data.channels, data.resize, trunk.mean, trunk.std, invert)
+    head = nn.Identity() if config.embedding is None else nn.Linear(trunk.features, config.embedding)
+    frozen = isinstance(config, TrunkConfig) and config.frozen
+    encoder = Encoder(preprocess, trunk, head, metric is Metric.cosine, frozen)
     return encoder.to(memory_format=torch.channels_last)  # the convolutions' faster layout, on CPU and GPU
+
+
+def dimensions(encoder: Encoder) -> int:
+    """Of the embeddings."""
+    return encoder.trunk.features if isinstance(encoder.head, nn.Identity) else encoder.head.out_features  # type: ignore[return-value]
 
 
 @torch.inference_mode()

@@ -13,9 +13,9 @@ from lapel import losses
 from lapel.catalog import Catalog
 from lapel.checkpoint import LAPEL_KEY
 from lapel.composing import to_plain
-from lapel.config import Schedule, TrainConfig
+from lapel.config import Schedule, TrainConfig, TrunkConfig
 from lapel.encoder import build as build_encoder
-from lapel.encoder import embed
+from lapel.encoder import dimensions, embed
 from lapel.images.augmentation import Augmentation
 from lapel.images.store import ImageStore
 from lapel.retrieval import Scores, equal_pairs, rows_once, score
@@ -76,7 +76,7 @@ class SimilarityModule(pl.LightningModule):
         self.sampler = sampler
         self.encoder = build_encoder(config.encoder, config.data, config.variant.metric)
         self.objectives = losses.build(
-            config.variant, config.encoder.embedding, len(catalog.item_names), len(catalog.category_names)
+            config.variant, dimensions(self.encoder), len(catalog.item_names), len(catalog.category_names)
         )
         self.augmentation = Augmentation(config.augment, config.seed)
         self.items = torch.from_numpy(catalog.linked_items).to(store.device)
@@ -153,16 +153,24 @@ class SimilarityModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW with decayed matrices and undecayed vectors, and the schedule a step."""
         options = self.config.optim
-        parameters = list(self.parameters())
-        groups = [
-            {"params": [each for each in parameters if each.ndim > 1], "weight_decay": options.weight_decay},
-            {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
-        ]
+        groups = self._parameter_groups(options.lr, options.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
         if options.schedule is Schedule.constant:
             return optimizer
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, OneCycle(self.total_steps, options.warmup))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def _parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+        """Matrices and vectors of the trunk and of everything else, those that are trained."""
+        encoder = self.config.encoder
+        factor = encoder.trunk_lr if isinstance(encoder, TrunkConfig) else 1.0
+        trunk = {id(each) for each in self.encoder.trunk.parameters()} if factor != 1.0 else set()
+        groups: dict[tuple[float, float], list[Tensor]] = {}
+        for each in self.parameters():
+            if each.requires_grad:
+                key = (lr * (factor if id(each) in trunk else 1.0), weight_decay if each.ndim > 1 else 0.0)
+                groups.setdefault(key, []).append(each)
+        return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a checkpoint of lapel carries besides Lightning's: plain containers only."""

@@ -1,0 +1,251 @@
+"""Trunks: the part of an encoder from standardised images to features. lapel's own, timm's and torchvision's."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lapel.config import EncoderConfig, Library, TinyConfig, TrunkConfig
+from lapel.errors import LapelError
+from lapel.runs import user_path
+
+# Keys named in a message about weights that do not fit.
+SHOWN = 3
+
+# What torchvision's weights were trained with (its presets' defaults).
+IMAGENET_MEAN = [0.485, 0.456, 0.406]
+IMAGENET_STD = [0.229, 0.224, 0.225]
+
+
+class Trunk(nn.Module):
+    """Standardised images `[batch, channels, height, width]` to features: `[batch, features]`, or maps to be pooled.
+
+    Attributes:
+        features: channels of the result.
+        mean, std: with which its images are standardised, of each channel, in units of 0 to 1.
+    """
+
+    features: int
+    mean: list[float]
+    std: list[float]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with batch normalisation and a shortcut (He et al. 2016, the basic block)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.convolution1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.convolution2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`[batch, inputs, height, width]` to `[batch, outputs, height / stride, width / stride]`."""
+        inner = F.relu(self.norm1(self.convolution1(images)), inplace=True)
+        inner = self.norm2(self.convolution2(inner))
+        return F.relu(inner + self.shortcut(images), inplace=True)
+
+
+class TinyTrunk(Trunk):
+    """A stem, and a residual block for each further width that halves the resolution: 7 convolutions by default.
+
+    All blocks work below the full resolution of about 28x28, where a CPU does more of a convolution's work in a second.
+    """
+
+    def __init__(self, widths: list[int], channels: int) -> None:
+        stem = nn.Sequential(
+            nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+        )
+        blocks = (ResidualBlock(inputs, outputs, stride=2) for inputs, outputs in pairwise(widths))
+        super().__init__()
+        self.layers = nn.Sequential(stem, *blocks)
+        self.features = widths[-1]
+        self.mean, self.std = [0.5] * channels, [0.5] * channels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Maps `[batch, features, height / 2^n, width / 2^n]`."""
+        return self.layers(images)
+
+
+class LibraryTrunk(Trunk):
+    """A model of timm or torchvision without its classifier; grey images are given to all three channels.
+
+    Args:
+        model: gives pooled features.
+        features, mean, std: as in `Trunk`.
+    """
+
+    def __init__(self, model: nn.Module, features: int, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.model = model
+        self.features = features
+        self.mean = mean
+        self.std = std
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features `[batch, features]`."""
+        return self.model(images.expand(-1, 3, -1, -1))
+
+
+def build_trunk(config: EncoderConfig, channels: int, with_weights: bool) -> Trunk:
+    """The trunk of an encoder.
+
+    Args:
+        config: of the encoder.
+        channels: of the images.
+        with_weights: whether `encoder.weights` are loaded; not where a checkpoint's follow.
+
+    Raises:
+        LapelError: the model is not known, or its weights cannot be had or do not fit.
+    """
+    match config:
+        case TinyConfig():
+            return TinyTrunk(config.widths, channels)
+        case TrunkConfig():
+            trunk = (
+                _timm_trunk(config, with_weights)
+                if config.library is Library.timm
+                else _vision_trunk(config, with_weights)
+            )
+            trunk.mean, trunk.std = trunk.mean[:channels], trunk.std[:channels]
+            return trunk
+        case _:
+            raise TypeError(f"no trunk for {type(config).__name__}")
+
+
+# ------------------------------------------------------------------------------------------------ libraries
+
+
+def _timm_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
+    import timm
+
+    if not timm.is_model(config.name):
+        near = timm.list_models(f"*{config.name}*")[:SHOWN] or timm.list_models(f"{config.name[:5]}*")[:SHOWN]
+        raise LapelError(f"encoder.name={config.name}: timm has no such model{_like(near)}")
+    online = with_weights and config.weights == "default"
+    try:
+        model: Any = timm.create_model(config.name, pretrained=online, num_classes=0)
+    except Exception as error:  # the hub's client lets through whatever its requests meet
+        if not online:
+            raise
+        raise LapelError(_offline(config, error)) from error
+    if with_weights and config.weights not in ("none", "default"):
+        load_weights(model, config.weights, str(model.pretrained_cfg.get("classifier") or ""))
+    about = model.pretrained_cfg
+    return LibraryTrunk(model, model.num_features, list(about["mean"]), list(about["std"]))
+
+
+def _vision_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
+    from torchvision import models
+
+    if config.name not in models.list_models(module=models):
+        near = [name for name in models.list_models(module=models) if config.name[:5] in name][:SHOWN]
+        raise LapelError(f"encoder.name={config.name}: torchvision has no such classification model{_like(near)}")
+    online = with_weights and config.weights == "default"
+    try:
+        model = models.get_model(config.name, weights="DEFAULT" if online else None)
+    except Exception as error:  # as above
+        if not online:
+            raise
+        raise LapelError(_offline(config, error)) from error
+    classifier = _last_linear(model)
+    features = model.get_submodule(classifier).in_features
+    assert isinstance(features, int)
+    model.set_submodule(classifier, nn.Identity())
+    if with_weights and config.weights not in ("none", "default"):
+        load_weights(model, config.weights, classifier)
+    return LibraryTrunk(model, features, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _last_linear(model: nn.Module) -> str:
+    """Name of the classifier: the last linear layer."""
+    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
+def _like(names: list[str]) -> str:
+    return f"; it has {', '.join(names)}" if names else ""
+
+
+def _offline(config: TrunkConfig, error: Exception) -> str:
+    reason = " ".join(str(error).split())[:150]
+    return (
+        f"encoder.weights=default: the weights of {config.name} cannot be had ({reason}); "
+        "give a file (.pth, .safetensors), or encoder.weights=none"
+    )
+
+
+# -------------------------------------------------------------------------------------------------- weights
+
+
+def load_weights(model: nn.Module, file: str, classifier: str) -> None:
+    """Load a file of weights into a model; all of them must fit but those of its classifier, which is gone.
+
+    Args:
+        model: without its classifier.
+        file: .pth, .pt, .ckpt (tensors alone: no code in it is run) or .safetensors.
+        classifier: name of the classifier in the file.
+
+    Raises:
+        LapelError: the file cannot be read, or its names or shapes differ; says which.
+    """
+    state = read_weights(file)
+    if classifier:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")}
+    wanted = model.state_dict()
+    problems = [
+        ("missing in the file", sorted(set(wanted) - set(state))),
+        ("not in the model", sorted(set(state) - set(wanted))),
+        (
+            "of another shape",
+            [
+                f"{name} {list(state[name].shape)} for {list(wanted[name].shape)}"
+                for name in wanted
+                if name in state and state[name].shape != wanted[name].shape
+            ],
+        ),
+    ]
+    told = [f"{what}: {', '.join(keys[:SHOWN])} ({len(keys)} in all)" for what, keys in problems if keys]
+    if told:
+        raise LapelError(f"encoder.weights={file}: does not fit the model; {'; '.join(told)}")
+    model.load_state_dict(state, strict=True)
+
+
+def read_weights(file: str) -> dict[str, Tensor]:
+    """Name -> tensor of a file of weights, without a wrapping `state_dict` or a common prefix `module.`.
+
+    Raises:
+        LapelError: the file is missing or damaged, or holds something else.
+    """
+    path = user_path(file)
+    if not path.is_file():
+        raise LapelError(
+            f"encoder.weights={file}: no such file; allowed are none, default, or a .pth or .safetensors file"
+        )
+    state = _read(path)
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(each, Tensor) for each in state.values()):
+        raise LapelError(f"encoder.weights={file}: must hold named tensors, and nothing else")
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the parsers let through whatever they meet
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        raise LapelError(f"encoder.weights={path}: cannot be read ({type(error).__name__}: {reason})") from error
