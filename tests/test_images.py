@@ -363,13 +363,13 @@ def catalog_of(pixels: np.ndarray | None, numbers: list[int]) -> Catalog:
     return Catalog("tiny", table, ["one"], ["one"], pixels)
 
 
-@pytest.mark.parametrize("shape", [(6, 10, 10), (6, 10, 10, 3), (6, 13, 9), (6, 13, 9, 3)])
 def held(catalog: Catalog, config: DataConfig) -> HeldStore:
     store = open_store(catalog, config)
     assert isinstance(store, HeldStore)
     return store
 
 
+@pytest.mark.parametrize("shape", [(6, 10, 10), (6, 10, 10, 3), (6, 13, 9), (6, 13, 9, 3)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_store_holds_each_row_as_pillow_would_make_it(shape: tuple[int, ...], channels: int):
     source, numbers = noise(*shape), [4, 0, 5, 5, 2]

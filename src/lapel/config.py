@@ -401,7 +401,7 @@ class TrunkConfig(EncoderConfig):
     """Any model of timm or torchvision, by name, without its classifier."""
 
     library: Library = Library.timm
-    name: str = option()
+    name: str = option("resnet18")
     """Of the model, as the library has it: `tf_efficientnet_lite0`, `resnet50`."""
     weights: str = option("none", free_text=True)
     """none: random. default: the library's pretrained ones, from its hub. Else a file, .pth or .safetensors."""
@@ -548,6 +548,8 @@ class PairsConfig(SamplerConfig):
     """Share of the pairs that show the same item."""
     same_category: float = option(0.5, at_least=0, at_most=1)
     """Share of the negative pairs that are of the same category (Bell & Bala: 0.8)."""
+    across: str | None = None
+    """Column in which the two images of a pair differ: `domain`, for consumers' photos against shops'."""
 
 
 @choice("sampler", "triplets")
@@ -557,6 +559,8 @@ class TripletsConfig(SamplerConfig):
 
     same_category: float = option(0.5, at_least=0, at_most=1)
     """Share of the negatives that are of the anchor's category."""
+    across: str | None = None
+    """Column in which positive and negative differ from the anchor: `domain`, for consumers' photos against shops'."""
 
 
 @choice("sampler", "balanced")
@@ -568,6 +572,17 @@ class BalancedConfig(SamplerConfig):
     """Items in a batch; by default as many as `images` images each leave room for."""
     images: int = option(4, at_least=2)
     """Images of an item in a batch, at least: with few items in the catalogue each gets more, to fill the batch."""
+
+
+@choice("sampler", "category_balanced")
+@dataclass
+class CategoryBalancedConfig(SamplerConfig):
+    """Balanced batches whose items are of few categories: negatives are of the same kind, and hard."""
+
+    categories: int = option(4, at_least=1)
+    """Categories in a batch."""
+    images: int = option(4, at_least=2)
+    """Images of an item in a batch, at least."""
 
 
 # --------------------------------------------------------------------------------- augmentation, optim
@@ -584,6 +599,30 @@ class AugmentConfig(Options):
     """Largest shift in each direction, in pixels; what enters is black."""
     erase: int = option(0, at_least=0)
     """Side of a square that is blackened, in pixels."""
+    crop: float = option(1.0, above=0, at_most=1)
+    """Smallest share of the area that a random crop keeps, which is then resized to the whole."""
+    stretch: float = option(0.0, at_least=0, at_most=1)
+    """By how much a crop's proportions may differ from the image's: 0.33 for 3/4 to 4/3."""
+    rotate: float = option(0.0, at_least=0, at_most=180)
+    """Largest rotation in each direction, in degrees; what enters has the colour of the nearest border."""
+    brightness: float = option(0.0, at_least=0, at_most=1)
+    """Largest relative change of all levels."""
+    contrast: float = option(0.0, at_least=0, at_most=1)
+    """Largest relative change of the differences from the image's mean grey."""
+    saturation: float = option(0.0, at_least=0, at_most=1)
+    """Largest relative change of the differences from each pixel's grey."""
+    hue: float = option(0.0, at_least=0, at_most=0.5)
+    """Largest turn of the colour circle, of which 1 is the whole."""
+
+    @property
+    def warps(self) -> bool:
+        """Whether pixels come to lie between others."""
+        return self.crop < 1 or self.stretch > 0 or self.rotate > 0
+
+    @property
+    def recolours(self) -> bool:
+        """Whether colours change."""
+        return max(self.brightness, self.contrast, self.saturation, self.hue) > 0
 
 
 class Schedule(Enum):
@@ -662,6 +701,8 @@ class TrainConfig(Options):
     trainer: TrainerConfig = MISSING
     seed: int = option(0, at_least=0, at_most=2**32 - 1)
     """Seed of everything random: initial weights, batches, augmentation."""
+    init: str | None = option(None, free_text=True)
+    """Run or bundle whose encoder's weights training begins with; everything else begins anew."""
 
     @property
     def name(self) -> str:
@@ -691,6 +732,11 @@ def _check_batch(batch_size: int, sampler: SamplerConfig) -> None:
     part = {PairsConfig: ("pairs", 2), TripletsConfig: ("triplets", 3)}.get(type(sampler))
     if part and batch_size < part[1]:
         raise LapelError(f"data.batch_size={batch_size}: must be at least {part[1]} for sampler={part[0]}")
+    if isinstance(sampler, CategoryBalancedConfig) and batch_size < sampler.categories * 2 * sampler.images:
+        raise LapelError(
+            f"data.batch_size={batch_size}: must be at least sampler.categories x 2 items x sampler.images = "
+            f"{sampler.categories} x 2 x {sampler.images}"
+        )
     if isinstance(sampler, BalancedConfig) and batch_size < (sampler.items or 2) * sampler.images:
         raise LapelError(
             f"data.batch_size={batch_size}: must be at least sampler.items x sampler.images = "

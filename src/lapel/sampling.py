@@ -6,14 +6,14 @@ on does not depend on how many processes there are.
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lapel.catalog import Catalog
-from lapel.config import BalancedConfig, PairsConfig, SamplerConfig, TripletsConfig
+from lapel.config import BalancedConfig, CategoryBalancedConfig, PairsConfig, SamplerConfig, TripletsConfig
 from lapel.errors import LapelError
 
 logger = logging.getLogger(__name__)
@@ -44,11 +44,18 @@ class Batch:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a sampler knows of the images it draws from: int64 arrays of one length."""
+    """What a sampler knows of the images it draws from: int64 arrays of one length.
+
+    Args:
+        rows: of the catalogue.
+        items, categories: codes.
+        domains: codes of what the two images of a pair shall differ in; None where it does not matter.
+    """
 
     rows: np.ndarray
     items: np.ndarray
     categories: np.ndarray
+    domains: np.ndarray | None = None
 
 
 def share(count: int, rank: int, ranks: int) -> slice:
@@ -182,6 +189,10 @@ class Partners:
         """Positions of the images that share their item with another one."""
         return np.flatnonzero(self.item_size > 1)
 
+    def with_negative(self) -> np.ndarray:
+        """Positions of the images that have one of another item beside them: all, or none."""
+        return np.arange(len(self.items)) if len(np.unique(self.items)) > 1 else self.by_item[:0]
+
     def positive(self, anchors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """Another image of each anchor's item, all equally likely."""
         drawn = generator.integers(0, self.item_size[anchors] - 1)
@@ -214,6 +225,117 @@ class Partners:
         return self.order[np.minimum(drawn + np.where(drawn >= hole, hole_size, 0), len(self.order) - 1)]
 
 
+class AcrossPartners:
+    """As `Partners`, with partners that differ from their anchor in the domain as well.
+
+    Args:
+        labels: images to draw from, with their domains.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        assert labels.domains is not None
+        self.domains = labels.domains
+        self.labels = labels
+        self.others = {
+            domain: _Pool(labels, np.flatnonzero(labels.domains != domain)) for domain in np.unique(labels.domains)
+        }
+        self.has_near = self._of_each(lambda pool, anchors: pool.count_near(anchors) > 0).astype(bool)
+        self.has_far = self._of_each(lambda pool, anchors: pool.count_far(anchors) > 0).astype(bool)
+
+    def _of_each(
+        self, found: Callable[["_Pool", np.ndarray], np.ndarray], anchors: np.ndarray | None = None
+    ) -> np.ndarray:
+        """int64 `[anchors]`: what is found for each anchor in the pool of the domains that are not its own."""
+        anchors = np.arange(len(self.domains)) if anchors is None else anchors
+        values = np.zeros(len(anchors), np.int64)
+        for domain, pool in self.others.items():
+            mine = np.flatnonzero(self.domains[anchors] == domain)
+            if len(mine):
+                values[mine] = found(pool, anchors[mine])
+        return values
+
+    def with_positive(self) -> np.ndarray:
+        """Positions of the images whose item has another one in another domain."""
+        return np.flatnonzero(self._of_each(lambda pool, anchors: pool.count_positive(anchors)))
+
+    def with_negative(self) -> np.ndarray:
+        """Positions of the images that have one of another item in another domain."""
+        return np.flatnonzero(self.has_near | self.has_far)
+
+    def positive(self, anchors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """An image of each anchor's item in another domain, all equally likely."""
+        return self._of_each(lambda pool, mine: pool.positive(mine, generator), anchors)
+
+    def negative(self, anchors: np.ndarray, near: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """An image of another item, in another domain, for each anchor; see `Partners.negative`."""
+        near = np.where(near, self.has_near[anchors], ~self.has_far[anchors])
+        partners = np.empty(len(anchors), np.int64)
+        for kind in (True, False):
+            wanted = np.flatnonzero(near == kind)
+            partners[wanted] = self._of_each(
+                lambda pool, mine, kind=kind: pool.negative(mine, kind, generator), anchors[wanted]
+            )
+        return partners
+
+
+class _Pool:
+    """Images that may become partners, ordered by category and item: each kind is a block, perhaps with a hole."""
+
+    def __init__(self, labels: Labels, members: np.ndarray) -> None:
+        self.labels = labels
+        order = np.lexsort((labels.items[members], labels.categories[members]))
+        self.members = members[order]
+        self.by_item = members[np.argsort(labels.items[members], kind="stable")]
+        self.items = labels.items[self.by_item]
+        self.categories = labels.categories[self.members]
+        width = int(labels.items.max()) + 1
+        self.width = width
+        self.pairs = self.categories * width + labels.items[self.members]
+
+    def _span(self, codes: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        start = np.searchsorted(codes, wanted, side="left")
+        return start, np.searchsorted(codes, wanted, side="right") - start
+
+    def count_positive(self, anchors: np.ndarray) -> np.ndarray:
+        return self._span(self.items, self.labels.items[anchors])[1]
+
+    def count_near(self, anchors: np.ndarray) -> np.ndarray:
+        """Images of the anchor's category without those of its item."""
+        categories, items = self.labels.categories[anchors], self.labels.items[anchors]
+        return self._span(self.categories, categories)[1] - self._span(self.pairs, categories * self.width + items)[1]
+
+    def count_far(self, anchors: np.ndarray) -> np.ndarray:
+        """Images of other categories; an item's own images in those are few, and drawn again."""
+        categories, items = self.labels.categories[anchors], self.labels.items[anchors]
+        inside = self._span(self.pairs, categories * self.width + items)[1]
+        outside = len(self.members) - self._span(self.categories, categories)[1]
+        return outside - (self._span(self.items, items)[1] - inside)
+
+    def positive(self, anchors: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        start, size = self._span(self.items, self.labels.items[anchors])
+        return self.by_item[start + generator.integers(0, size)]
+
+    def negative(self, anchors: np.ndarray, near: bool, generator: np.random.Generator) -> np.ndarray:
+        categories, items = self.labels.categories[anchors], self.labels.items[anchors]
+        block, block_size = self._span(self.categories, categories)
+        inner, inner_size = self._span(self.pairs, categories * self.width + items)
+        if near:
+            drawn = block + generator.integers(0, block_size - inner_size)
+            return self.members[drawn + np.where(drawn >= inner, inner_size, 0)]
+        drawn = generator.integers(0, len(self.members) - block_size)
+        partners = self.members[drawn + np.where(drawn >= block, block_size, 0)]
+        for place in np.flatnonzero(self.labels.items[partners] == items):  # the item stands in another category too
+            other = (self.labels.categories[self.members] != categories[place]) & (
+                self.labels.items[self.members] != items[place]
+            )
+            partners[place] = generator.choice(self.members[other])
+        return partners
+
+
+def _partners(labels: Labels) -> Partners | AcrossPartners:
+    return Partners(labels) if labels.domains is None else AcrossPartners(labels)
+
+
 def _blocks(codes: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each image, where it stands in `order`, and where the block of its code begins there and how long it is."""
     place = np.empty(len(order), np.int64)
@@ -230,7 +352,7 @@ class PairSampler(Sampler):
     ) -> None:
         super().__init__(labels, batch_size, seed, rank, ranks)
         self.config = config
-        self.partners = Partners(labels)
+        self.partners = _partners(labels)
         pairs = batch_size // 2
         self.positives = round(pairs * config.positives)
         self.negatives = pairs - self.positives
@@ -240,7 +362,7 @@ class PairSampler(Sampler):
     def draw(self, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
         """See `Sampler.draw`."""
         first = Deck(self.partners.with_positive(), generator)
-        second = Deck(np.arange(len(self.labels.rows)), generator)
+        second = Deck(self.partners.with_negative(), generator)
         pairs = self.positives + self.negatives
         a1, a2 = np.arange(self.positives), np.arange(self.positives, pairs)
         while True:
@@ -261,14 +383,19 @@ class TripletSampler(Sampler):
     ) -> None:
         super().__init__(labels, batch_size, seed, rank, ranks)
         self.config = config
-        self.partners = Partners(labels)
+        self.partners = _partners(labels)
         self.triplets = batch_size // 3
         _check_partners(self.partners, self.triplets, self.triplets)
+        if not len(self._anchors()):
+            raise LapelError("no training image has both a positive and a negative: there are no triplets")
         _tell_ignored_share(self.partners, config.same_category)
+
+    def _anchors(self) -> np.ndarray:
+        return np.intersect1d(self.partners.with_positive(), self.partners.with_negative())
 
     def draw(self, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...]]]:
         """See `Sampler.draw`."""
-        deck = Deck(self.partners.with_positive(), generator)
+        deck = Deck(self._anchors(), generator)
         a = np.arange(self.triplets)
         while True:
             anchors = deck.deal(self.triplets)
@@ -321,19 +448,71 @@ class BalancedSampler(Sampler):
             yield generator.permutation(np.concatenate(hands)), None
 
 
+class CategoryBalancedSampler(Sampler):
+    """Batches of so many categories with the same number of items each, and the same number of images of each item.
+
+    Raises:
+        LapelError: too few categories have two items with enough images.
+    """
+
+    def __init__(
+        self, config: CategoryBalancedConfig, labels: Labels, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+    ) -> None:
+        super().__init__(labels, batch_size, seed, rank, ranks)
+        self.config = config
+        self.blocks = _items_of_categories(labels, config.images)
+        if len(self.blocks) < config.categories:
+            raise LapelError(
+                f"sampler=category_balanced asks {config.categories} categories with 2 items x {config.images} images; "
+                f"{len(self.blocks)} of {len(np.unique(labels.categories))} categories have them to train on"
+            )
+        self.items = max(2, batch_size // (config.categories * config.images))
+
+    def draw(self, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, None]]:
+        """See `Sampler.draw`. The batch is shuffled: every process gets images of about every category."""
+        categories = Deck(np.arange(len(self.blocks)), generator)
+        items = [Deck(np.arange(len(block)), generator) for block in self.blocks]
+        images = [[Deck(rows, generator) for rows in block] for block in self.blocks]
+        while True:
+            chosen = [
+                images[category][item]
+                for category in categories.deal_distinct(self.config.categories)
+                for item in items[category].deal_distinct(min(self.items, len(self.blocks[category])))
+            ]
+            each, more = divmod(self.batch_size, len(chosen))
+            hands = [deck.deal_mostly_distinct(each + (number < more)) for number, deck in enumerate(chosen)]
+            yield generator.permutation(np.concatenate(hands)), None
+
+
+def _items_of_categories(labels: Labels, images: int) -> list[list[np.ndarray]]:
+    """Positions of the images of each item, category by category; items need enough images, categories two items."""
+    blocks = []
+    for category in np.unique(labels.categories):
+        inside = np.flatnonzero(labels.categories == category)
+        order = inside[np.argsort(labels.items[inside], kind="stable")]
+        cuts = np.flatnonzero(np.diff(labels.items[order])) + 1
+        block = [rows for rows in np.split(order, cuts) if len(rows) >= images]
+        if len(block) > 1:
+            blocks.append(block)
+    return blocks
+
+
 def _exact_share(count: int, share: float, generator: np.random.Generator) -> np.ndarray:
     """bool `[count]` with the share of True, rounded, at random places."""
     return generator.permutation(np.arange(count) < round(count * share))
 
 
-def _check_partners(partners: Partners, positives: int, negatives: int) -> None:
+def _check_partners(partners: Partners | AcrossPartners, positives: int, negatives: int) -> None:
+    where = "" if isinstance(partners, Partners) else " that differ in sampler.across"
     if positives and not len(partners.with_positive()):
-        raise LapelError("no item has two images to train on: there are no positive pairs")
-    if negatives and len(np.unique(partners.items)) < 2:
-        raise LapelError("the training part has one item only: there are no negative pairs")
+        raise LapelError(f"no item has two images{where} to train on: there are no positive pairs")
+    if negatives and not len(partners.with_negative()):
+        if isinstance(partners, Partners):
+            raise LapelError("the training part has one item only: there are no negative pairs")
+        raise LapelError(f"no two images of different items{where} to train on: there are no negative pairs")
 
 
-def _tell_ignored_share(partners: Partners, same_category: float) -> None:
+def _tell_ignored_share(partners: Partners | AcrossPartners, same_category: float) -> None:
     if same_category > 0 and not partners.has_near.any():
         logger.info("no two items share a category: sampler.same_category=%g is ignored", same_category)
 
@@ -347,7 +526,7 @@ def build(
         LapelError: the split cannot give what the sampler asks for.
     """
     rows = catalog.rows(split)
-    labels = Labels(rows, catalog.linked_items[rows], catalog.categories[rows])
+    labels = Labels(rows, catalog.linked_items[rows], catalog.categories[rows], _domains(config, catalog, rows))
     match config:
         case PairsConfig():
             return PairSampler(config, labels, batch_size, seed, rank, ranks)
@@ -355,5 +534,21 @@ def build(
             return TripletSampler(config, labels, batch_size, seed, rank, ranks)
         case BalancedConfig():
             return BalancedSampler(config, labels, batch_size, seed, rank, ranks)
+        case CategoryBalancedConfig():
+            return CategoryBalancedSampler(config, labels, batch_size, seed, rank, ranks)
         case _:
             raise TypeError(f"no sampler for {type(config).__name__}")
+
+
+def _domains(config: SamplerConfig, catalog: Catalog, rows: np.ndarray) -> np.ndarray | None:
+    """Codes of the column that the images of a pair shall differ in."""
+    if not isinstance(config, PairsConfig | TripletsConfig) or config.across is None:
+        return None
+    if config.across not in catalog.table:
+        raise LapelError(
+            f"sampler.across={config.across}: no such column; there are {', '.join(catalog.table.columns)}"
+        )
+    values, codes = np.unique(catalog.table[config.across].astype(str).to_numpy()[rows], return_inverse=True)
+    if len(values) < 2:
+        raise LapelError(f"sampler.across={config.across}: is {values[0]} for every training image, must differ")
+    return codes.astype(np.int64)

@@ -1,5 +1,7 @@
 """Random changes of training images, whole batches at once, on the device that holds them."""
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,9 +12,20 @@ from lapel.config import AugmentConfig
 # Names of the independent streams of random numbers: each draw is a function of (seed, stream, step, position).
 AUGMENT_STREAM = 1
 
+# Weights of red, green and blue in grey (ITU-R 601).
+LUMA = (0.299, 0.587, 0.114)
+
+# Numbers drawn for each image: mirror, shift in both directions, corner of the erased square in both.
+PLAIN_DRAWS = 5
+# And where images are warped or recoloured: area, proportions, place in both directions, angle; then brightness,
+# contrast, saturation, hue.
+PHOTO_DRAWS = 9
+
 
 class Augmentation:
-    """Random mirror, shift and erased square, with its own draw for each image, as whole-batch operations.
+    """Random changes of each image, with its own draw, as whole-batch operations.
+
+    In this order: crop with rotation, mirror and shift, colour, erased square.
 
     Args:
         config: which changes, and how strong.
@@ -33,10 +46,63 @@ class Augmentation:
             start: position of the first image in the global batch.
             total: images of the global batch.
         """
-        draws = np.random.default_rng([self.seed, AUGMENT_STREAM, step]).random((total, 5), dtype=np.float32)
-        mine = torch.from_numpy(draws[start : start + len(images)]).to(images.device)
-        images = self._mirror_and_shift(images, mine[:, 0:1], mine[:, 1:3])
-        return self._erase(images, mine[:, 3:5]) if self.config.erase else images
+        generator = np.random.default_rng([self.seed, AUGMENT_STREAM, step])
+        part = slice(start, start + len(images))
+        plain = torch.from_numpy(generator.random((total, PLAIN_DRAWS), dtype=np.float32)[part]).to(images.device)
+        if self.config.warps or self.config.recolours:
+            photo = torch.from_numpy(generator.random((total, PHOTO_DRAWS), dtype=np.float32)[part]).to(images.device)
+            floats = self._warp(images.float(), photo[:, :5]) if self.config.warps else images.float()
+            floats = self._recolour(floats, photo[:, 5:]) if self.config.recolours else floats
+            images = floats.round_().clamp_(0, 255).to(torch.uint8)
+        images = self._mirror_and_shift(images, plain[:, 0:1], plain[:, 1:3])
+        return self._erase(images, plain[:, 3:5]) if self.config.erase else images
+
+    def _warp(self, images: Tensor, draws: Tensor) -> Tensor:
+        """A crop of each image, turned, and resized to the whole, by one bilinear sampling.
+
+        The crop's area is uniform and its proportions log-uniform, as in Szegedy et al. 2015 (torchvision's
+        RandomResizedCrop); it lies anywhere inside the image.
+        """
+        config, (height, width) = self.config, images.shape[2:]
+        area = config.crop + (1 - config.crop) * draws[:, 0]
+        ratio = torch.exp((2 * draws[:, 1] - 1) * math.log1p(config.stretch))
+        across = (area * ratio).sqrt().clamp(max=1)
+        down = (area / ratio).sqrt().clamp(max=1)
+        right = (2 * draws[:, 2] - 1) * (1 - across)
+        below = (2 * draws[:, 3] - 1) * (1 - down)
+        angle = (2 * draws[:, 4] - 1) * math.radians(config.rotate)
+        cos, sin = angle.cos(), angle.sin()
+        # In the coordinates of affine_grid, -1 to 1 along each side: a rotation has to know the sides' lengths.
+        rows = [
+            torch.stack([across * cos, -down * sin * height / width, right], dim=1),
+            torch.stack([across * sin * width / height, down * cos, below], dim=1),
+        ]
+        grid = F.affine_grid(torch.stack(rows, dim=1), list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def _recolour(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Hue, saturation, contrast and brightness: all linear in the colours, so one matrix and offset an image."""
+        config = self.config
+        amounts = 2 * draws - 1
+        brightness, contrast, saturation = (
+            (1 + amount * most)[:, None, None]
+            for amount, most in zip(
+                amounts.unbind(1)[:3], (config.brightness, config.contrast, config.saturation), strict=True
+            )
+        )
+        if images.shape[1] == 1:
+            mean = images.mean(dim=(1, 2, 3))[:, None, None, None]
+            return (mean + (images - mean) * contrast[..., None]) * brightness[..., None]
+        luma = torch.tensor(LUMA, device=images.device)
+        grey = luma.expand(3, 3)  # a colour to its grey, three times
+        same = torch.eye(3, device=images.device)
+        mixed = saturation * same + (1 - saturation) * grey
+        if config.hue:
+            mixed = mixed @ _hue_turns(amounts[:, 3] * config.hue)
+        mean = (images.mean(dim=(2, 3)) @ luma)[:, None, None]
+        matrix = mixed * contrast * brightness
+        offset = (mean * (1 - contrast) * brightness).expand(-1, 3, 1)
+        return torch.baddbmm(offset, matrix, images.flatten(2)).view_as(images)
 
     def _mirror_and_shift(self, images: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
         """One gather of pixels from a zero-padded copy: rows are shifted, columns shifted and perhaps reversed."""
@@ -61,3 +127,18 @@ class Augmentation:
         rows = (ys >= top) & (ys < top + side)
         columns = (xs >= left) & (xs < left + side)
         return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+# Colours as brightness and two differences (YIQ, NTSC 1953): a turn of the last two changes the hue alone.
+TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
+
+def _hue_turns(turns: Tensor) -> Tensor:
+    """float32 `[batch, 3, 3]`: matrices that turn the hue of colours, by shares of the whole circle."""
+    to_yiq = torch.tensor(TO_YIQ, device=turns.device)
+    cos, sin = (turns * 2 * math.pi).cos(), (turns * 2 * math.pi).sin()
+    turn = torch.zeros(len(turns), 3, 3, device=turns.device)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = cos
+    turn[:, 1, 2], turn[:, 2, 1] = -sin, sin
+    return torch.linalg.inv(to_yiq) @ turn @ to_yiq

@@ -22,6 +22,7 @@ from lapel.provenance import git_commit, package_versions
 from lapel.runs import CHECKPOINTS, point_latest, write_json
 from lapel.training.callbacks import MONITORED, Curves, Keeper, ProgressBar, Speed
 from lapel.training.module import SimilarityModule
+from lapel.training.warm_start import begin_with
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ def _prepare(config: TrainConfig, device: torch.device, rank: int, ranks: int) -
     store = open_store(catalog, config.data, device)
     sampler = sampling.build(config.sampler, catalog, "train", config.data.batch_size, config.seed, rank, ranks)
     module = SimilarityModule(config, catalog, store, sampler)
+    if config.init is not None:
+        begin_with(module.encoder, config.init)
     logger.info(
         "training %s on %s in %s: %d images, %d steps",
         config.name, describe(device), choose_precision(config.trainer.precision, device).name,
