@@ -1,5 +1,6 @@
 # make train   sets everything up, trains, evaluates, exports, searches, and says where each thing is
 # make test    sets everything up, checks the code, runs the tests
+# make test-all  likewise, with the slow tests: every format, kills at more moments
 #
 # make train ARGS="seed=1 variant=triplet" passes overrides to train.py.
 
@@ -8,13 +9,16 @@ READY := .venv/.ready-$(ACCELERATOR)
 READY_DEV := .venv/.ready-$(ACCELERATOR)-dev
 PYTHON_FILES := src tests bench scripts conf train.py evaluate.py export.py
 
-.PHONY: train test lint format clean
+.PHONY: train test test-all lint format clean
 
 train: $(READY)
 	@.venv/bin/python scripts/quickstart.py $(ARGS)
 
 test: lint
 	@.venv/bin/python -m pytest $(ARGS)
+
+test-all: lint
+	@.venv/bin/python -m pytest -m "slow or not slow" $(ARGS)
 
 lint: $(READY_DEV)
 	@.venv/bin/ruff check $(PYTHON_FILES)

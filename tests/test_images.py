@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional as vision
 
 from lapel.catalog import Catalog
 from lapel.config import AugmentConfig, DataConfig, Invert, Resize
@@ -419,7 +420,10 @@ def test_a_catalogue_without_pixels_is_refused():
 
 # --------------------------------------------------------------------------------------------------------- augmentation
 
-EVERY_CHANGE = AugmentConfig(flip=0.5, shift=3, erase=4)
+EVERY_CHANGE = AugmentConfig(
+    flip=0.5, shift=2, erase=4, crop=0.5, stretch=0.3, rotate=20,
+    brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1,
+)  # fmt: skip
 
 
 def augmented(config: AugmentConfig, images: Tensor, seed: int = 0, step: int = 0) -> Tensor:
@@ -529,6 +533,89 @@ def test_each_image_has_its_own_draw():
 
 
 # ------------------------------------------------------------------------------------------------------------- as batch
+
+
+def photo_draws(seed: int, step: int, total: int) -> np.ndarray:
+    """The draws of crops and colours, float32 `[total, 9]`, after the five of mirror, shift and erasure."""
+    generator = np.random.default_rng([seed, 1, step])
+    generator.random((total, 5), dtype=np.float32)
+    return generator.random((total, 9), dtype=np.float32)
+
+
+def smooth(count: int, height: int, width: int) -> Tensor:
+    """Colour pictures without sharp edges, whose mirror images and turns differ."""
+    ys, xs = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
+    waves = [np.sin(2 + phase + 3 * ys + 2 * xs * phase) for phase in (0.3, 1.1, 2.0)]
+    return torch.from_numpy((127 + 100 * np.stack(waves)).astype(np.uint8))[None].repeat(count, 1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "column"),
+    [
+        ("brightness", AugmentConfig(brightness=0.6), 5),
+        ("contrast", AugmentConfig(contrast=0.6), 6),
+        ("saturation", AugmentConfig(saturation=0.6), 7),
+    ],
+)
+def test_colours_change_as_torchvisions_do(name: str, config: AugmentConfig, column: int):
+    images = smooth(6, 10, 14)
+    found = augmented(config, images, seed=4, step=9)
+    factors = 1 + (2 * photo_draws(4, 9, 6)[:, column] - 1) * 0.6
+    change = getattr(vision, f"adjust_{name}")
+    for image, result, factor in zip(images, found, factors, strict=True):
+        # Theirs works on 0 to 1, and rounds the greys that it compares with.
+        expected = change(image.float() / 255, float(factor)) * 255
+        assert (result.float() - expected.clamp(0, 255)).abs().max() <= 1.5
+
+
+def test_hue_leaves_greys_and_brightness_as_they_are():
+    grey = torch.arange(0, 250, 10, dtype=torch.uint8).view(1, 1, 5, 5).repeat(4, 3, 1, 1)
+    assert (augmented(AugmentConfig(hue=0.5), grey).int() - grey.int()).abs().max() <= 1
+    images = smooth(8, 10, 10) // 4 + 90  # pale colours: no level is cut off
+    found = augmented(AugmentConfig(hue=0.5), images)
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
+    assert ((found * luma).sum(1) - (images * luma).sum(1)).abs().max() <= 1.5
+    assert (found.int() - images.int()).abs().max() > 10
+
+
+def test_a_hue_turned_by_a_third_exchanges_the_colours_about():
+    red = torch.tensor([140, 100, 100], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 2, 2)
+    turned = [augmented(AugmentConfig(hue=0.5), red, seed=seed)[0, :, 0, 0].int().argmax().item() for seed in range(40)]
+    assert set(turned) == {0, 1, 2}
+
+
+def test_a_rotation_is_pillows():
+    images = smooth(1, 40, 30)
+    for step in range(5):
+        found = augmented(AugmentConfig(rotate=25), images, seed=2, step=step)
+        angle = float(2 * photo_draws(2, step, 1)[0, 4] - 1) * 25
+        picture = Image.fromarray(images[0].permute(1, 2, 0).numpy())
+        expected = np.asarray(picture.rotate(angle, BILINEAR))
+        inside = (slice(14, 26), slice(10, 20))  # away from what enters
+        apart = np.abs(found[0].permute(1, 2, 0).numpy()[inside].astype(int) - expected[inside])
+        assert apart.max() <= 4, angle
+
+
+def test_a_crop_is_a_part_of_the_image_resized():
+    images = smooth(12, 40, 30)
+    found = augmented(AugmentConfig(crop=0.3, stretch=0.2), images, seed=3)
+    draws = photo_draws(3, 0, 12)
+    for image, result, draw in zip(images, found, draws, strict=True):
+        area = 0.3 + 0.7 * draw[0]
+        ratio = 1.2 ** (2 * draw[1] - 1)
+        across, down = min((area * ratio) ** 0.5, 1) * 30, min((area / ratio) ** 0.5, 1) * 40
+        left, top = draw[2] * (30 - across), draw[3] * (40 - down)
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        expected = np.asarray(picture.resize((30, 40), BILINEAR, box=(left, top, left + across, top + down)))
+        assert np.abs(result.permute(1, 2, 0).numpy().astype(int) - expected).max() <= 3
+
+
+def test_changes_of_photos_leave_the_draws_of_the_others_as_they_are():
+    images = smooth(6, 12, 12)
+    assert torch.equal(
+        augmented(AugmentConfig(flip=0.5, shift=2, erase=3), images),
+        augmented(AugmentConfig(flip=0.5, shift=2, erase=3, brightness=1e-6), images),
+    )
 
 
 def test_anything_that_shows_an_image_becomes_a_tensor(tmp_path: Path):

@@ -98,7 +98,12 @@ FORMATS = {
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+SLOW_FORMATS = {"inshop_highres", "category_old", "category_fine"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW_FORMATS else []) for name in FORMATS]
+)
 def test_every_format_trains_evaluates_exports_and_searches(name: str, working_folder: Path):
     make, overrides, more = FORMATS[name]
     root = make(working_folder / "tree")
@@ -580,7 +585,7 @@ def test_a_photo_that_vanished_is_told_in_one_line(listed: Path):
 PREPARE = "import sys; from lapel.cli import data_command; sys.argv = ['lapel-data', *sys.argv[1:]]; data_command()"
 
 
-@pytest.mark.parametrize("when", [0.0, 0.15, 0.4, 0.8])
+@pytest.mark.parametrize("when", [0.1, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.0, 0.2, 0.4, 0.8))])
 def test_a_killed_prepare_leaves_no_store_and_the_next_one_finishes(tmp_path: Path, own_cache: Path, when: float):
     table = photos_table(tmp_path, items=8, views=5)
     assert len(table) == 40

@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapel.catalog import Catalog
-from lapel.config import BalancedConfig, PairsConfig, SamplerConfig, TripletsConfig
+from lapel.config import BalancedConfig, CategoryBalancedConfig, PairsConfig, SamplerConfig, TripletsConfig
 from lapel.errors import LapelError
 from lapel.sampling import (
+    AcrossPartners,
     BalancedSampler,
     Batch,
+    CategoryBalancedSampler,
     Deck,
     Labels,
     PairSampler,
@@ -28,7 +30,12 @@ from lapel.sampling import (
 
 FEW = settings(max_examples=30, deadline=None)
 
-EVERY_CONFIG = [PairsConfig(), TripletsConfig(), BalancedConfig(images=2)]
+EVERY_CONFIG = [
+    PairsConfig(),
+    TripletsConfig(),
+    BalancedConfig(images=2),
+    CategoryBalancedConfig(categories=2, images=2),
+]
 
 
 def labels_of(items: list[int], categories: list[int] | None = None) -> Labels:
@@ -55,6 +62,8 @@ def sampler_of(
             return TripletSampler(config, labels, batch_size, seed, rank, ranks)
         case BalancedConfig():
             return BalancedSampler(config, labels, batch_size, seed, rank, ranks)
+        case CategoryBalancedConfig():
+            return CategoryBalancedSampler(config, labels, batch_size, seed, rank, ranks)
         case _:
             raise TypeError
 
@@ -528,3 +537,113 @@ def test_build_refuses_an_unknown_config():
     table = pd.DataFrame({"image": [0], "item": [0], "category": [0], "split": "train", "role": "both"})
     with pytest.raises(TypeError, match="no sampler for SamplerConfig"):
         build(SamplerConfig(), Catalog("tiny", table, ["a"], ["a"]), "train", 2, seed=0)
+
+
+# ---------------------------------------------------------------------------------------------- category balanced
+
+
+@pytest.mark.parametrize(("categories", "images", "batch_size"), [(2, 2, 16), (3, 2, 24), (1, 4, 16), (2, 3, 19)])
+def test_a_category_balanced_batch_holds_few_categories(categories: int, images: int, batch_size: int):
+    labels = wardrobe(items=12, images=6, categories=3)
+    sampler = sampler_of(CategoryBalancedConfig(categories=categories, images=images), labels, batch_size)
+    for batch in epochs(sampler, 3):
+        chosen = positions(batch)
+        assert len(chosen) == batch_size
+        assert len(np.unique(labels.categories[chosen])) == categories
+        items, counts = np.unique(labels.items[chosen], return_counts=True)
+        by_category = Counter((items % 3).tolist())
+        assert min(by_category.values()) >= 2
+        assert counts.min() >= images
+
+
+def test_every_category_comes_equally_often():
+    labels = wardrobe(items=12, images=6, categories=3)
+    sampler = sampler_of(CategoryBalancedConfig(categories=1, images=2), labels, 8)
+    seen = Counter(int(labels.categories[positions(batch)][0]) for batch in epochs(sampler, 4))
+    assert max(seen.values()) - min(seen.values()) <= 4
+
+
+def test_too_few_categories_are_told():
+    labels = labels_of([0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 1, 1, 2, 2])
+    with pytest.raises(LapelError, match=r"asks 2 categories with 2 items x 2 images; 1 of 3 categories have them"):
+        sampler_of(CategoryBalancedConfig(categories=2, images=2), labels, 8)
+
+
+# ----------------------------------------------------------------------------------------------------- across
+
+
+def across(labels: Labels, domains: list[int]) -> Labels:
+    return Labels(labels.rows, labels.items, labels.categories, np.array(domains, np.int64))
+
+
+def test_partners_across_domains_are_those_of_a_loop_all_equally_likely():
+    labels = across(labels_of([0, 0, 0, 1, 1, 2, 2, 0], [0, 0, 0, 0, 0, 1, 1, 0]), [0, 0, 1, 0, 1, 0, 1, 1])
+    partners = AcrossPartners(labels)
+    generator = np.random.default_rng(0)
+    assert labels.domains is not None
+    for anchor in range(8):
+        other = [row for row in range(8) if labels.domains[row] != labels.domains[anchor]]
+        alike = [row for row in other if labels.items[row] == labels.items[anchor]]
+        unlike = [row for row in other if labels.items[row] != labels.items[anchor]]
+        anchors = np.full(2000, anchor)
+        assert looks_uniform(partners.positive(anchors, generator), alike)
+        for near in (True, False):
+            same = [row for row in unlike if (labels.categories[row] == labels.categories[anchor]) == near]
+            drawn = partners.negative(anchors, np.full(2000, near), generator)
+            assert looks_uniform(drawn, same or unlike)
+
+
+@FEW
+@given(
+    codes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=30),
+    seed=st.integers(0, 1000),
+)
+def test_partners_of_any_catalogue_differ_in_domain(codes: list[tuple[int, int, int]], seed: int):
+    items, categories, domains = (list(each) for each in zip(*codes, strict=True))
+    partners = AcrossPartners(across(labels_of(items, categories), domains))
+    generator = np.random.default_rng(seed)
+    other = [[row for row in range(len(items)) if domains[row] != domains[anchor]] for anchor in range(len(items))]
+    with_positive = [a for a in range(len(items)) if any(items[row] == items[a] for row in other[a])]
+    with_negative = [a for a in range(len(items)) if any(items[row] != items[a] for row in other[a])]
+    assert partners.with_positive().tolist() == with_positive
+    assert partners.with_negative().tolist() == with_negative
+    for anchor in with_positive:
+        found = int(partners.positive(np.array([anchor]), generator)[0])
+        assert found in other[anchor]
+        assert items[found] == items[anchor]
+    for anchor in with_negative:
+        for near in (True, False):
+            found = int(partners.negative(np.array([anchor]), np.array([near]), generator)[0])
+            assert found in other[anchor]
+            assert items[found] != items[anchor]
+
+
+@pytest.mark.parametrize("config", [PairsConfig(across="domain"), TripletsConfig(across="domain")])
+def test_pairs_and_triplets_cross_the_domains(config: PairsConfig | TripletsConfig):
+    table = pd.DataFrame(
+        {
+            "image": range(48),
+            "item": np.arange(48) // 4,
+            "category": np.arange(48) // 16,
+            "split": "train",
+            "role": "both",
+            "domain": ["consumer", "shop", "shop", "consumer"] * 12,
+        }
+    )
+    catalog = Catalog("shop", table, [str(each) for each in range(12)], ["a", "b", "c"])
+    sampler = build(config, catalog, "train", 24, seed=0)
+    for batch in epochs(sampler, 2):
+        domains = table["domain"].to_numpy()[batch.rows]
+        assert batch.indices_tuple is not None
+        first, *others = batch.indices_tuple
+        if isinstance(config, PairsConfig):
+            a1, p, a2, n = batch.indices_tuple
+            assert (domains[a1] != domains[p]).all()
+            assert (domains[a2] != domains[n]).all()
+        else:
+            assert all((domains[first] != domains[other]).all() for other in others)
+    with pytest.raises(LapelError, match=r"sampler\.across=colour: no such column"):
+        build(type(config)(across="colour"), catalog, "train", 24, seed=0)
+    catalog.table["domain"] = "shop"
+    with pytest.raises(LapelError, match=r"sampler\.across=domain: is shop for every training image"):
+        build(config, catalog, "train", 24, seed=0)

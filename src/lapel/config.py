@@ -405,8 +405,8 @@ class TrunkConfig(EncoderConfig):
     """Of the model, as the library has it: `tf_efficientnet_lite0`, `resnet50`."""
     weights: str = option("none", free_text=True)
     """none: random. default: the library's pretrained ones, from its hub. Else a file, .pth or .safetensors."""
-    frozen: bool = False
-    """Whether the trunk stays as it is, and only the head is trained."""
+    frozen: list[str] = option([])
+    """Parts of the trunk that stay as they are, by name, as `blocks.0`; `[all]` for the whole of it."""
     trunk_lr: float = option(1.0, at_least=0)
     """Learning rate of the trunk, as a factor of `optim.lr`."""
 

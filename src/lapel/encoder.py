@@ -1,5 +1,7 @@
 """The encoder: preprocessing, trunk, pooling and head, from uint8 images to the embeddings that the metric wants."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from torch import Tensor, nn
 from lapel.config import DataConfig, EncoderConfig, Invert, Metric, TrunkConfig
 from lapel.images.preprocess import Preprocess
 from lapel.images.store import ImageStore
-from lapel.trunks import build_trunk
+from lapel.trunks import build_trunk, frozen_modules
 
 # Images embedded at once outside of training: larger batches leave the CPU's cache, and are slower.
 EMBED_BATCH = 128
@@ -22,26 +24,31 @@ class Encoder(nn.Module):
         head: features `[batch, features]` to embeddings `[batch, dimensions]`.
         preprocess: uint8 to float.
         normalize: whether the metric compares unit vectors.
-        frozen: whether the trunk's weights and statistics stay as they are in training.
+        frozen: modules of the trunk whose weights and statistics stay as they are in training.
     """
 
     def __init__(
-        self, preprocess: Preprocess, trunk: nn.Module, head: nn.Module, normalize: bool, frozen: bool = False
+        self,
+        preprocess: Preprocess,
+        trunk: nn.Module,
+        head: nn.Module,
+        normalize: bool,
+        frozen: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.preprocess = preprocess
         self.trunk = trunk
         self.head = head
         self.normalize = normalize
-        self.frozen = frozen
-        if frozen:
-            trunk.requires_grad_(requires_grad=False)
+        self.frozen = tuple(frozen)
+        for module in frozen:
+            module.requires_grad_(requires_grad=False)
 
     def train(self, mode: bool = True) -> "Encoder":
-        """See `nn.Module`; a frozen trunk stays in evaluation mode."""
+        """See `nn.Module`; what is frozen stays in evaluation mode."""
         super().train(mode)
-        if self.frozen:
-            self.trunk.eval()
+        for module in self.frozen:
+            module.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
@@ -80,7 +87,7 @@ def build(
     trunk = build_trunk(config, data.channels, with_weights)
     preprocess = Preprocess(data.height, data.width, data.channels, data.resize, trunk.mean, trunk.std, invert)
     head = nn.Identity() if config.embedding is None else nn.Linear(trunk.features, config.embedding)
-    frozen = isinstance(config, TrunkConfig) and config.frozen
+    frozen = frozen_modules(trunk, config.frozen) if isinstance(config, TrunkConfig) else []
     encoder = Encoder(preprocess, trunk, head, metric is Metric.cosine, frozen)
     return encoder.to(memory_format=torch.channels_last)  # the convolutions' faster layout, on CPU and GPU
 

@@ -120,6 +120,21 @@ def build_trunk(config: EncoderConfig, channels: int, with_weights: bool) -> Tru
             raise TypeError(f"no trunk for {type(config).__name__}")
 
 
+def frozen_modules(trunk: Trunk, names: list[str]) -> list[nn.Module]:
+    """The modules of a library's trunk that go by these names; `all` for the whole trunk.
+
+    Raises:
+        LapelError: there is no module of such a name.
+    """
+    inner = trunk.get_submodule("model")
+    known = {"all": inner, **{name: module for name, module in inner.named_modules() if name}}
+    for name in names:
+        if name not in known:
+            first = [each for each in known if "." not in each]
+            raise LapelError(f"encoder.frozen={name}: the trunk has no such part; it has {', '.join(first)}")
+    return [known[name] for name in names]
+
+
 # ------------------------------------------------------------------------------------------------ libraries
 
 
@@ -139,7 +154,9 @@ def _timm_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
     if with_weights and config.weights not in ("none", "default"):
         load_weights(model, config.weights, str(model.pretrained_cfg.get("classifier") or ""))
     about = model.pretrained_cfg
-    return LibraryTrunk(model, model.num_features, list(about["mean"]), list(about["std"]))
+    # Some models have one more layer after the maps that num_features counts.
+    features = getattr(model, "head_hidden_size", None) or model.num_features
+    return LibraryTrunk(model, features, list(about["mean"]), list(about["std"]))
 
 
 def _vision_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:

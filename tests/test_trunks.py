@@ -1,0 +1,247 @@
+"""Trunks of libraries, their weights from files, and what training leaves of frozen ones."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import lapel
+from lapel.config import EvaluateConfig, ExportConfig, Library, Metric, TrunkConfig, WardrobeConfig
+from lapel.encoder import build, dimensions
+from lapel.errors import LapelError
+from lapel.trunks import build_trunk
+
+SMALL = "mobilenetv3_small_050"
+
+WARDROBE = [
+    "data=wardrobe", "data.items=40", "data.views=4", "data.size=32", "data.batch_size=16", "sampler.images=2",
+    "trainer=cpu", "trainer.max_steps=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def state() -> dict[str, Tensor]:
+    """Weights of a small model of timm, with a classifier, as a publisher has them."""
+    import timm
+
+    torch.manual_seed(5)
+    return timm.create_model(SMALL, num_classes=7).state_dict()
+
+
+def trunk_config(weights: Path | str = "none", **options: Any) -> TrunkConfig:
+    return TrunkConfig(name=SMALL, weights=str(weights), **options)
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("wrapped", ["plain", "state_dict", "module"])
+def test_weights_of_a_file_are_the_trunks(state: dict[str, Tensor], tmp_path: Path, suffix: str, wrapped: str):
+    path = tmp_path / f"weights.{suffix}"
+    content: Any = {f"module.{name}": tensor for name, tensor in state.items()} if wrapped == "module" else state
+    if suffix == "safetensors":
+        save_file({name: tensor.contiguous() for name, tensor in content.items()}, path)
+    else:
+        torch.save({"state_dict": content} if wrapped == "state_dict" else content, path)
+    trunk = build_trunk(trunk_config(path), channels=3, with_weights=True)
+    own = trunk.state_dict()
+    assert own
+    assert all(torch.equal(own[name], state[name.removeprefix("model.")]) for name in own)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda state: state.pop("conv_stem.weight"), "missing in the file: conv_stem.weight (1 in all)"),
+        (lambda state: state.update(extra=torch.zeros(1)), "not in the model: extra (1 in all)"),
+        (
+            lambda state: state.update({"conv_stem.weight": torch.zeros(2, 3)}),
+            "of another shape: conv_stem.weight [2, 3] for",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(state: dict[str, Tensor], tmp_path: Path, damage: Any, told: str):
+    changed = dict(state)
+    damage(changed)
+    torch.save(changed, tmp_path / "weights.pth")
+    with pytest.raises(LapelError, match=r"does not fit the model") as caught:
+        build_trunk(trunk_config(tmp_path / "weights.pth"), channels=3, with_weights=True)
+    assert told in str(caught.value)
+
+
+def test_files_that_are_no_weights_are_told(tmp_path: Path):
+    (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    torch.save({"a": 1}, tmp_path / "numbers.pth")
+    torch.save(Path, tmp_path / "code.pth")
+    for name, told in (
+        ("nowhere.pth", "no such file; allowed are none, default"),
+        ("text.pth", "cannot be read"),
+        ("text.safetensors", "cannot be read"),
+        ("numbers.pth", "must hold named tensors"),
+        ("code.pth", "cannot be read"),
+    ):
+        with pytest.raises(LapelError) as caught:
+            build_trunk(trunk_config(tmp_path / name), channels=3, with_weights=True)
+        assert told in str(caught.value), name
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("library", list(Library))
+def test_an_unknown_model_is_told(library: Library):
+    with pytest.raises(LapelError, match=rf"encoder\.name=resnet99: {library.name} has no such .*resne"):
+        build_trunk(TrunkConfig(library=library, name="resnet99"), channels=3, with_weights=False)
+
+
+def test_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch):
+    import timm
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no network\nhere")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(
+        LapelError, match=r"weights=default: the weights of .* cannot be had \(no network here\); give a"
+    ):
+        build_trunk(trunk_config("default"), channels=3, with_weights=True)
+
+
+def test_images_are_standardised_as_the_trunk_was_trained():
+    for config, mean in (
+        (TrunkConfig(name="tf_efficientnet_lite0"), 0.5),
+        (TrunkConfig(name=SMALL), 0.485),
+        (TrunkConfig(library=Library.torchvision, name="squeezenet1_1"), None),
+    ):
+        if mean is None:
+            continue
+        encoder = build(config, WardrobeConfig(size=32), Metric.cosine)
+        assert encoder.preprocess.mean.flatten()[0] == pytest.approx(255 * mean)
+
+
+@pytest.mark.parametrize("library", list(Library))
+def test_grey_images_are_seen_as_three_equal_channels(library: Library):
+    name = SMALL if library is Library.timm else "shufflenet_v2_x0_5"
+    config = TrunkConfig(library=library, name=name, embedding=None)
+    torch.manual_seed(0)
+    grey = build(config, WardrobeConfig(size=32, channels=1), Metric.cosine).eval()
+    torch.manual_seed(0)
+    colour = build(config, WardrobeConfig(size=32, channels=3), Metric.cosine).eval()
+    colour.preprocess.mean[:], colour.preprocess.std[:] = grey.preprocess.mean, grey.preprocess.std
+    images = torch.randint(0, 256, (2, 1, 32, 32), dtype=torch.uint8)
+    with torch.inference_mode():
+        found = grey(images)
+        torch.testing.assert_close(found, colour(images.expand(-1, 3, -1, -1)))
+    assert found.shape == (2, dimensions(grey))
+
+
+def states(run: Path) -> dict[str, Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_library_trunk_trains_evaluates_exports_and_searches(library: str, working_folder: Path):
+    name = SMALL if library == "timm" else "shufflenet_v2_x0_5"
+    options = ["encoder=trunk", f"encoder.name={name}", f"encoder.library={library}", "encoder.embedding=null"]
+    lapel.train(lapel.compose("train", [*WARDROBE, *options]))
+    assert name in (working_folder / "runs" / "latest").resolve().name
+    lapel.evaluate(EvaluateConfig())
+    lapel.export(ExportConfig())
+    bundle = lapel.load("runs/latest/bundle")
+    sizes = [bundle.embed(np.zeros((side, 40, 3), np.uint8)) for side in (20, 32, 90)]
+    assert {each.shape for each in sizes} == {(1, bundle.manifest["embedding"])}
+
+
+def test_a_frozen_trunk_stays_as_it_is_and_its_head_learns(state: dict[str, Tensor], working_folder: Path):
+    torch.save(state, "weights.pth")
+    options = ["encoder=trunk", f"encoder.name={SMALL}", "encoder.weights=weights.pth", "encoder.frozen=[all]"]
+    lapel.train(lapel.compose("train", [*WARDROBE, *options, "encoder.embedding=8"]), working_folder / "run")
+    trained = states(working_folder / "run")
+    trunk = {name.removeprefix("encoder.trunk.model."): tensor for name, tensor in trained.items() if ".trunk." in name}
+    assert trunk
+    assert all(torch.equal(tensor, state[name]) for name, tensor in trunk.items())
+    # A run brings its weights itself.
+    Path("weights.pth").unlink()
+    assert lapel.evaluate(EvaluateConfig(run=str(working_folder / "run")))["recall@1"] > 0
+
+
+def test_the_trunk_has_its_own_learning_rate(state: dict[str, Tensor], working_folder: Path):
+    torch.save(state, "weights.pth")
+    options = ["encoder=trunk", f"encoder.name={SMALL}", "encoder.weights=weights.pth", "encoder.trunk_lr=0"]
+    lapel.train(lapel.compose("train", [*WARDROBE, *options]), working_folder / "run")
+    trained = states(working_folder / "run")
+    weights = {name: tensor for name, tensor in trained.items() if ".trunk." in name and "running" not in name}
+    assert all(
+        torch.equal(each, state[name.removeprefix("encoder.trunk.model.")])
+        for name, each in weights.items()
+        if each.ndim > 1
+    )
+    assert any("running_mean" in name for name in trained)
+
+
+def test_a_pretrained_encoder_is_scored_without_a_run(state: dict[str, Tensor], working_folder: Path):
+    torch.save(state, "weights.pth")
+    overrides = ["data=wardrobe", "data.items=40", "data.views=4", "data.size=32", "encoder=trunk"]
+    config = lapel.compose("evaluate", [*overrides, f"encoder.name={SMALL}", "encoder.weights=weights.pth"])
+    result = lapel.evaluate(config)
+    assert lapel.evaluate(config)["map@r"] == result["map@r"]
+    (first, _) = sorted((working_folder / "runs").glob("wardrobe-pretrained-*"))
+    assert (first / "evaluation" / "metrics.json").is_file()
+    assert result["protocol"]["encoder"]["weights"] == "weights.pth"
+    assert not (working_folder / "runs" / "latest").exists()
+
+
+def test_parts_of_a_trunk_can_be_frozen(working_folder: Path):
+    options = [*WARDROBE, "encoder=trunk", f"encoder.name={SMALL}", "encoder.frozen=[conv_stem,bn1,blocks.0]"]
+    config = lapel.compose("train", options)
+    torch.manual_seed(config.seed)
+    lapel.train(config, working_folder / "run")
+    encoder = build(config.encoder, config.data, Metric.cosine)
+    assert not encoder.trunk.get_submodule("model.blocks.0").training
+    assert encoder.trunk.get_submodule("model.blocks.1").training
+    first = {name: each for name, each in states(working_folder / "run").items() if "blocks.0" in name}
+    assert all("num_batches" not in name or each == 0 for name, each in first.items())
+    with pytest.raises(
+        LapelError, match=r"encoder\.frozen=block\.7: the trunk has no such part; it has all, conv_stem"
+    ):
+        build_trunk_with(["block.7"])
+
+
+def build_trunk_with(frozen: list[str]) -> None:
+    build(trunk_config(frozen=frozen), WardrobeConfig(size=32), Metric.cosine)
+
+
+# --------------------------------------------------------------------------------------------------- warm start
+
+
+TINY_NET = ["encoder.widths=[8,16]", "encoder.embedding=16"]
+
+
+def test_a_warm_start_takes_over_the_encoder_of_a_run_or_bundle(working_folder: Path):
+    lapel.train(lapel.compose("train", [*WARDROBE, *TINY_NET]), working_folder / "first")
+    lapel.export(ExportConfig(run="first"))
+    for origin in ("first", "first/bundle"):
+        run = working_folder / f"from-{origin.replace('/', '-')}"
+        begun = [*WARDROBE, *TINY_NET, f"init={origin}", "optim.lr=1e-12", "optim.weight_decay=0", "data.items=44"]
+        lapel.train(lapel.compose("train", begun), run)
+        first, second = states(working_folder / "first"), states(run)
+        for name in ("encoder.trunk.layers.0.0.weight", "encoder.head.weight"):
+            torch.testing.assert_close(second[name], first[name], atol=1e-6, rtol=0)
+        assert (
+            second["objectives.category.classifier.weight"].shape
+            == first["objectives.category.classifier.weight"].shape
+        )
+
+
+def test_another_embedding_begins_anew_and_another_trunk_is_refused(
+    working_folder: Path, caplog: pytest.LogCaptureFixture
+):
+    lapel.train(lapel.compose("train", [*WARDROBE, *TINY_NET]), working_folder / "first")
+    with caplog.at_level("INFO", logger="lapel"):
+        lapel.train(lapel.compose("train", [*WARDROBE, "init=first", "encoder.widths=[8,16]", "encoder.embedding=24"]))
+    assert "the embedding, of another shape, begins anew" in caplog.text
+    with pytest.raises(LapelError, match=r"init=first: its trunk is not this encoder's: \d+ weights differ"):
+        lapel.train(lapel.compose("train", [*WARDROBE, "init=first", "encoder.widths=[8,24]"]))
+    with pytest.raises(LapelError, match=r"init=nowhere: .*no such run folder"):
+        lapel.train(lapel.compose("train", [*WARDROBE, "init=nowhere"]))
