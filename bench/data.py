@@ -30,7 +30,7 @@ from lapel.hydra_app import quoted_arguments
 
 ROUNDS = 3
 CHUNK = 256
-PREPARE = [sys.executable, "-c", "from lapel.cli import data_command; data_command()", "prepare"]
+PREPARE = [sys.executable, "-c", "from lapel.data_cli import data_command; data_command()", "prepare"]
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import photo_trees
 import pytest
 from PIL import Image
 
-from lapel import cli, datasets
+from lapel import data_cli, datasets
 from lapel.composing import compose
 from lapel.inspection.audit import compared, duplicate_pairs, exact_codes, group
 from lapel.inspection.pixels import PixelReader
@@ -25,7 +25,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wor
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lapel-data", *arguments])
         try:
-            cli.data_command()
+            data_cli.data_command()
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1

@@ -582,7 +582,9 @@ def test_a_photo_that_vanished_is_told_in_one_line(listed: Path):
         assert "\n" not in str(caught.value)
 
 
-PREPARE = "import sys; from lapel.cli import data_command; sys.argv = ['lapel-data', *sys.argv[1:]]; data_command()"
+PREPARE = (
+    "import sys; from lapel.data_cli import data_command; sys.argv = ['lapel-data', *sys.argv[1:]]; data_command()"
+)
 
 
 @pytest.mark.parametrize("when", [0.1, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.0, 0.2, 0.4, 0.8))])

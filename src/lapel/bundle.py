@@ -25,8 +25,9 @@ import pandas as pd
 from lapel.composing import to_plain
 from lapel.config import ExportConfig, Invert, Metric, Rows, Split
 from lapel.errors import LapelError
+from lapel.paths import user_path
 from lapel.provenance import git_commit, package_versions
-from lapel.runs import evaluation_folder, user_path, write_json
+from lapel.runs import evaluation_folder, write_json
 
 if TYPE_CHECKING:  # torch and FAISS are imported where they are first needed: a manifest is read without them
     import torch

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lapel.runs import user_path
+from lapel.paths import user_path
 
 
 def cache_folder(given: str | None = None) -> Path:

@@ -15,7 +15,8 @@ from lapel.config import Checkpoint, Invert, TrainConfig
 from lapel.encoder import Encoder
 from lapel.encoder import build as build_encoder
 from lapel.errors import LapelError
-from lapel.runs import CHECKPOINTS, user_path, written_whole
+from lapel.paths import user_path
+from lapel.runs import CHECKPOINTS, written_whole
 
 # Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
 LAPEL_KEY = "lapel"

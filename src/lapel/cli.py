@@ -16,18 +16,16 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
-from lapel.composing import compose, escape_interpolation, explain, no_such_option, to_config
+from lapel.composing import escape_interpolation, explain, no_such_option, to_config
 from lapel.config import (
-    CatalogConfig,
     EvaluateConfig,
     ExportConfig,
     SearchConfig,
     TableFormat,
     TrainConfig,
-    name_of,
 )
-from lapel.errors import DataNotFoundError, LapelError
-from lapel.hydra_app import hydra_command, quoted_arguments
+from lapel.errors import LapelError
+from lapel.hydra_app import hydra_command
 from lapel.terminal import log_to_terminal, print_version, told_in_one_line
 
 # What a table of search results shows (json and csv have every column), and the least width of its numbers in a narrow
@@ -79,61 +77,6 @@ def search_command() -> None:
         else:
             found = bundle.search(config.image, config.k)
         _print_found(found.drop(columns="query"), config.format)
-
-
-DATA_ACTIONS = {
-    "prepare": "decodes a data set once, or says where to get it",
-    "check": "reports what it holds, with a contact sheet",
-    "audit": "looks for duplicates, and for items on both sides of a split",
-}
-
-
-def data_command() -> None:
-    """`lapel-data prepare|check|audit data=NAME [overrides]`."""
-    with told_in_one_line("lapel-data"):
-        log_to_terminal()
-        arguments = sys.argv[1:]
-        if "--version" in arguments:
-            print_version()
-        elif not arguments or {"-h", "--help"} & set(arguments):
-            print(_data_help())
-        else:
-            _run_data_action(arguments[0], arguments[1:])
-
-
-def _run_data_action(action: str, overrides: list[str]) -> None:
-    if action not in DATA_ACTIONS:
-        raise LapelError(f"{action}: must be one of {', '.join(DATA_ACTIONS)}, then overrides as in data=wardrobe")
-    _look_at_data(action, compose("catalog", quoted_arguments(overrides, "catalog")))
-
-
-def _data_help() -> str:
-    actions = [f"  {name:10}{what}" for name, what in DATA_ACTIONS.items()]
-    options = [f"  {each.name}=…" for each in dataclasses.fields(CatalogConfig)]
-    return "\n".join(["lapel-data ACTION data=NAME [overrides]", "", *actions, "", "Options:", *options])
-
-
-def _look_at_data(action: str, config: CatalogConfig) -> None:
-    from lapel.inspection import prepare
-
-    try:
-        catalog = prepare.prepare(config)
-    except DataNotFoundError:
-        if told := prepare.instructions(name_of(config.data)):
-            print(told)
-        raise
-    if action == "prepare":
-        print(prepare.report(catalog))
-        return
-    folder = Path(config.out) if config.out else Path("reports") / name_of(config.data)
-    if action == "check":
-        from lapel.inspection.check import check
-
-        check(config, catalog, folder)
-    else:
-        from lapel.inspection.audit import audit
-
-        audit(config, catalog, folder)
 
 
 # ------------------------------------------------------------------------------------- literal options

@@ -377,10 +377,12 @@ class EncoderConfig(Options):
 @choice("encoder", "tiny")
 @dataclass
 class TinyConfig(EncoderConfig):
-    """A small residual network for images of about 28x28, trained from scratch."""
+    """A small residual network, trained from scratch."""
 
     widths: list[int] = option([32, 64, 128, 256], at_least=1)
     """Channels of the stem, then of each residual block, of which every one halves the resolution."""
+    stride: int = option(1, at_least=1, at_most=8)
+    """Step of the stem: 1 for images of about 28x28, 2 for twice that."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

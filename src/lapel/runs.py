@@ -80,14 +80,6 @@ def new_folder(name: str, root: Path = RUNS) -> Path:
             return folder
 
 
-def user_path(text: str | Path) -> Path:
-    """A path as a person gives it: `~` and `~name` stand for home folders that exist, and for themselves else."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
-
-
 def claim_folder(folder: Path) -> None:
     """Make a run folder, or take an empty one: nothing that lies there is overwritten, or removed after an error."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lapel.config import EncoderConfig, Library, TinyConfig, TrunkConfig
 from lapel.errors import LapelError
-from lapel.runs import user_path
+from lapel.paths import user_path
 
 # Keys named in a message about weights that do not fit.
 SHOWN = 3
@@ -59,9 +59,9 @@ class TinyTrunk(Trunk):
     All blocks work below the full resolution of about 28x28, where a CPU does more of a convolution's work in a second.
     """
 
-    def __init__(self, widths: list[int], channels: int) -> None:
+    def __init__(self, widths: list[int], channels: int, stride: int = 1) -> None:
         stem = nn.Sequential(
-            nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+            nn.Conv2d(channels, widths[0], 3, stride, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
         )
         blocks = (ResidualBlock(inputs, outputs, stride=2) for inputs, outputs in pairwise(widths))
         super().__init__()
@@ -107,7 +107,7 @@ def build_trunk(config: EncoderConfig, channels: int, with_weights: bool) -> Tru
     """
     match config:
         case TinyConfig():
-            return TinyTrunk(config.widths, channels)
+            return TinyTrunk(config.widths, channels, config.stride)
         case TrunkConfig():
             trunk = (
                 _timm_trunk(config, with_weights)

@@ -24,7 +24,7 @@ import pandas as pd
 from lapel.catalog import Catalog, stratified
 from lapel.config import FashionMnistConfig
 from lapel.errors import DataNotFoundError, LapelError
-from lapel.runs import user_path
+from lapel.paths import user_path
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from lapel.config import TableConfig
 from lapel.datasets.photos import Listing, to_catalog
 from lapel.datasets.tree import Tree
 from lapel.errors import LapelError
-from lapel.runs import user_path
+from lapel.paths import user_path
 
 # What counts as a number in a csv: no leading zeros, which codes have.
 NUMBER = re.compile(r"[+-]?(0|[1-9]\d{0,17})(\.\d+)?")

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from lapel.errors import LapelError
-from lapel.runs import user_path
+from lapel.paths import user_path
 
 # How deep below the root archives are looked for: DeepFashion has Img/img.zip in a folder of the benchmark's name.
 ARCHIVE_DEPTH = 3
@@ -81,13 +81,14 @@ class Tree:
         self.root = user_path(root)
         if not self.root.exists():
             raise LapelError(f"{root}: no such folder or archive")
-        if self.root.is_file() and not zipfile.is_zipfile(self.root):
+        self.is_folder = self.root.is_dir()
+        if not self.is_folder and not zipfile.is_zipfile(self.root):
             raise LapelError(f"{root}: is a file, must be a folder or a zip archive")
 
     @cached_property
     def archives(self) -> list[Path]:
         """The zip archives that count as unpacked."""
-        if self.root.is_file():
+        if not self.is_folder:
             return [self.root]
         patterns = ("/".join(["*"] * depth) + ".zip" for depth in range(1, ARCHIVE_DEPTH + 1))
         return sorted(found for pattern in patterns for found in self.root.glob(pattern) if found.is_file())
@@ -114,7 +115,7 @@ class Tree:
         return self._on_disk(name) or name in self.members
 
     def _on_disk(self, name: str) -> bool:
-        return os.path.isfile(f"{self.root}/{name}")  # noqa: PTH113  # called for each photo; a Path takes several times as long
+        return self.is_folder and os.path.isfile(f"{self.root}/{name}")  # noqa: PTH113  # called for each photo; a Path takes several times as long
 
     def locate(self, name: str) -> Location:
         """Where a file is.
@@ -177,6 +178,9 @@ class Tree:
         An archive's member has the time of the archive.
         """
         times = {archive: archive.stat().st_mtime_ns for archive in self.archives}
+        if not self._holds_folders():  # nothing but archives: there is no file to ask the system for
+            found = [self._packed_stamp(name, times) for name in names]
+            return np.array(found, dtype=np.int64).reshape(-1, 2)
         return np.array([self._stamp(name, times) for name in names], dtype=np.int64).reshape(-1, 2)
 
     def _stamp(self, name: str, times: dict[Path, int]) -> tuple[int, int]:
@@ -184,12 +188,18 @@ class Tree:
             state = os.stat(f"{self.root}/{name}")  # noqa: PTH116  # a Path for each takes several times as long
             if stat.S_ISREG(state.st_mode):
                 return state.st_size, state.st_mtime_ns
-        except OSError:  # missing, or the root is an archive
+        except OSError:  # missing, or in an archive
             pass
+        return self._packed_stamp(name, times)
+
+    def _packed_stamp(self, name: str, times: dict[Path, int]) -> tuple[int, int]:
         if name not in self.members:
             return -1, -1
         archive, entry = self.members[name]
         return entry.file_size, times[archive]
+
+    def _holds_folders(self) -> bool:
+        return self.is_folder and any(each.is_dir() or each.suffix != ".zip" for each in self.root.iterdir())
 
 
 class LocatedFiles:
@@ -212,6 +222,8 @@ class LocatedFiles:
 
 def leaves_root(name: str) -> bool:
     """Whether a relative path would lead out of its root: `../x`, `/x`, `a/../../x`."""
+    if ".." not in name and name[:1] != "/" and "\\" not in name:
+        return False
     depth = 0
     for part in PurePosixPath(name.replace("\\", "/")).parts:
         depth += -1 if part == ".." else part != "."

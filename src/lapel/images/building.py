@@ -102,18 +102,20 @@ class Photos:
 
     def decode(self, row: int) -> np.ndarray:
         """uint8 `[channels, height, width]` of one photo; LapelError where it cannot be read."""
-        return self._fitted(open_photo(self.files[row].read(), self.channels), row)
+        return as_array(self._fitted(open_photo(self.files[row].read(), self.channels), row))
 
-    def _fitted(self, image: Image.Image, row: int) -> np.ndarray:
-        return as_array(fit(image, self.height, self.width, self.resize, self.box(row)))
+    def _fitted(self, image: Image.Image, row: int) -> Image.Image:
+        return fit(image, self.height, self.width, self.resize, self.box(row))
 
     def inspect(self, row: int) -> tuple[np.ndarray | None, tuple[int, int], bytes]:
         """As `decode`, with the photo's height and width, and its fingerprint."""
         image = open_photo(self.files[row].read(), 3)
-        mark = fingerprint(image)
-        wanted = image if self.channels == 3 else image.convert("L")
-        pixels = self._fitted(wanted, row) if self.keep_pixels else None
-        return pixels, (image.height, image.width), mark
+        whole = np.asarray(image)
+        size, mark = (image.height, image.width), fingerprint(whole)
+        if not self.keep_pixels:
+            return None, size, mark
+        fitted = self._fitted(image if self.channels == 3 else image.convert("L"), row)
+        return whole.transpose(2, 0, 1) if fitted is image else as_array(fitted), size, mark
 
 
 @dataclass(frozen=True)

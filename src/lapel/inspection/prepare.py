@@ -8,9 +8,10 @@ from pathlib import Path
 from lapel import datasets
 from lapel.cache import cache_folder
 from lapel.catalog import SPLITS, Catalog
-from lapel.config import CatalogConfig, name_of
+from lapel.config import CatalogConfig, DataConfig, PhotosConfig, TableConfig, name_of
 from lapel.datasets.places import ORIGINS, places
 from lapel.errors import DataNotFoundError
+from lapel.paths import user_path
 
 logger = logging.getLogger(__name__)
 
@@ -77,3 +78,18 @@ def report(catalog: Catalog) -> str:
     if catalog.photos is not None:
         lines.append(f"  decoded photos: {catalog.photos.built.folder}")
     return "\n".join(lines)
+
+
+def watched(config: DataConfig) -> list[Path]:
+    """Files and folders that the catalogue of photos depends on; none where it is not made of photos."""
+    if not isinstance(config, PhotosConfig):
+        return []
+    table = [user_path(config.table)] if isinstance(config, TableConfig) and config.table else []
+    if config.root is not None:
+        return [user_path(config.root), *table]
+    return [table[0].parent, *table] if table else places(name_of(config))
+
+
+def stores(catalog: Catalog) -> list[Path]:
+    """Folders of decoded photos."""
+    return [catalog.photos.built.folder] if catalog.photos is not None else []

@@ -9,7 +9,7 @@ from lapel.checkpoint import open_run
 from lapel.config import Checkpoint
 from lapel.encoder import Encoder
 from lapel.errors import LapelError
-from lapel.runs import user_path
+from lapel.paths import user_path
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,79 @@
+"""lapel-data. What it says again of data that has not changed is told without loading anything else."""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lapel.errors import DataNotFoundError, LapelError
+from lapel.inspection.memory import remember, remembered
+from lapel.terminal import log_to_terminal, print_version, told_in_one_line
+
+if TYPE_CHECKING:
+    from lapel.config import CatalogConfig
+
+DATA_ACTIONS = {
+    "prepare": "decodes a data set once, or says where to get it",
+    "check": "reports what it holds, with a contact sheet",
+    "audit": "looks for duplicates, and for items on both sides of a split",
+}
+
+
+def data_command() -> None:
+    """`lapel-data prepare|check|audit data=NAME [overrides]`."""
+    with told_in_one_line("lapel-data"):
+        log_to_terminal()
+        arguments = sys.argv[1:]
+        if "--version" in arguments:
+            print_version()
+        elif not arguments or {"-h", "--help"} & set(arguments):
+            print(_data_help())
+        else:
+            _run_data_action(arguments[0], arguments[1:])
+
+
+def _run_data_action(action: str, overrides: list[str]) -> None:
+    if action not in DATA_ACTIONS:
+        raise LapelError(f"{action}: must be one of {', '.join(DATA_ACTIONS)}, then overrides as in data=wardrobe")
+    told = remembered(overrides) if action == "prepare" else None
+    if told is not None:
+        print(told)
+        return
+    from lapel.composing import compose
+    from lapel.hydra_app import quoted_arguments
+
+    _look_at_data(action, compose("catalog", quoted_arguments(overrides, "catalog")), overrides)
+
+
+def _data_help() -> str:
+    actions = [f"  {name:10}{what}" for name, what in DATA_ACTIONS.items()]
+    from lapel.config import CatalogConfig
+
+    options = [f"  {each.name}=…" for each in dataclasses.fields(CatalogConfig)]
+    return "\n".join(["lapel-data ACTION data=NAME [overrides]", "", *actions, "", "Options:", *options])
+
+
+def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) -> None:
+    from lapel.config import name_of
+    from lapel.inspection import prepare
+
+    try:
+        catalog = prepare.prepare(config)
+    except DataNotFoundError:
+        if told := prepare.instructions(name_of(config.data)):
+            print(told)
+        raise
+    if action == "prepare":
+        told = prepare.report(catalog)
+        remember(overrides, told, prepare.watched(config.data), prepare.stores(catalog))
+        print(told)
+        return
+    folder = Path(config.out) if config.out else Path("reports") / name_of(config.data)
+    if action == "check":
+        from lapel.inspection.check import check
+
+        check(config, catalog, folder)
+    else:
+        from lapel.inspection.audit import audit
+
+        audit(config, catalog, folder)
