@@ -1,6 +1,7 @@
 """lapel-data: reports, contact sheets, instructions, and duplicates against plain loops."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -160,3 +161,56 @@ def test_groups_of_a_catalogue_without_photos():
     exact = group(catalog, pictures, duplicate_pairs(pictures, 6, 8.0), "exact")
     assert exact.table["row"].tolist() == [3, 7]
     assert exact.groups == 1
+
+
+# ------------------------------------------------------------------------------------------------------ memory
+
+
+def test_a_second_prepare_loads_nothing_until_something_changed(
+    run, working_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    root = photo_trees.fashion_product(working_folder / "data" / "fashion_product")
+    first = run("prepare", "data=fashion_product")
+    calls = []
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda config: calls.append(1) or load(config))
+    assert run("prepare", "data=fashion_product") == first
+    assert calls == []
+    photo_trees.save(root / "images" / "100.jpg", photo_trees.noise(1, 32, 24))
+    changed = run("prepare", "data=fashion_product")
+    assert changed[0] == 0
+    assert changed[1] != first[1]  # another store
+    assert len(calls) == 1
+    shutil.rmtree(working_folder / "cache" / "lapel" / "stores")
+    assert run("prepare", "data=fashion_product") == changed
+    assert len(calls) == 2
+    (working_folder / "cache" / "lapel" / "fashion_product").mkdir()
+    run("prepare", "data=fashion_product")  # a place that is looked into has appeared
+    assert len(calls) == 3
+
+
+def test_what_failed_is_not_remembered(run, working_folder: Path):
+    assert run("prepare", "data=fashion_product")[0] == 2
+    photo_trees.fashion_product(working_folder / "data" / "fashion_product")
+    assert run("prepare", "data=fashion_product")[0] == 0
+
+
+def test_a_damaged_memory_is_made_again(run, working_folder: Path):
+    photo_trees.fashion_product(working_folder / "data" / "fashion_product")
+    first = run("prepare", "data=fashion_product")
+    (kept,) = (working_folder / "cache" / "lapel" / "prepared").glob("*.json")
+    for content in ("", "[]", '{"told": "x"}'):
+        kept.write_text(content)
+        assert run("prepare", "data=fashion_product") == first
+
+
+def test_asking_again_needs_neither_hydra_nor_pandas(run, working_folder: Path):
+    photo_trees.fashion_product(working_folder / "data" / "fashion_product")
+    run("prepare", "data=fashion_product")
+    program = (
+        "import sys; sys.argv = ['lapel-data', 'prepare', 'data=fashion_product']; "
+        "from lapel.data_cli import data_command; data_command(); "
+        "print(sorted({'torch', 'hydra', 'pandas', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

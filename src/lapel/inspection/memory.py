@@ -37,7 +37,7 @@ def remember(overrides: list[str], told: str, watched: list[Path], stores: list[
     place.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "told": told,
-        "watched": {str(path.absolute()): _stamp(path) for path in watched},
+        "watched": {str(path): _stamp(path) for path in map(Path.absolute, watched)},
         "stores": [str(each) for each in stores],
     }
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
