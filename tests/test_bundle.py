@@ -121,7 +121,7 @@ def test_the_manifest_says_what_a_reader_needs(trained_run: Path) -> None:
     scores = json.loads((trained_run / "evaluation" / "metrics.json").read_text())
     assert manifest["scores"] == scores
     assert (manifest["metric"], manifest["normalized"], manifest["embedding"]) == ("cosine", True, 16)
-    assert manifest["input"]["size"] == 16
+    assert (manifest["input"]["height"], manifest["input"]["width"]) == (16, 16)
     assert manifest["config"]["variant"]["name"] == "siam_cat_cos"
 
 

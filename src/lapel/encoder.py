@@ -43,6 +43,7 @@ class Encoder(nn.Module):
         self.frozen = tuple(frozen)
         for module in frozen:
             module.requires_grad_(requires_grad=False)
+        self.train()  # Lightning trains modules in the mode in which it gets them
 
     def train(self, mode: bool = True) -> "Encoder":
         """See `nn.Module`; what is frozen stays in evaluation mode."""
