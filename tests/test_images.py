@@ -106,6 +106,17 @@ def test_photos_are_turned_upright(orientation: int, tmp_path: Path):
     np.testing.assert_array_equal(pixels[0], upright)
 
 
+def test_a_jpeg_is_turned_upright(tmp_path: Path):
+    upright = np.zeros((40, 60), np.uint8)
+    upright[:10] = 200
+    exif = Image.Exif()
+    exif[274] = 6
+    image = Image.fromarray(np.ascontiguousarray(upright.T[::-1]))
+    pixels = decoded(image, tmp_path / "photo.jpg", 1, exif=exif.tobytes(), quality=95)
+    assert np.abs(pixels[0].astype(int) - upright).max() < 40
+    assert decoded(image, tmp_path / "plain.jpg", 1, quality=95).shape == (1, 60, 40)
+
+
 def test_transparent_pixels_are_white(tmp_path: Path):
     pixels = np.zeros((1, 3, 4), np.uint8)
     pixels[0, :, :3] = [200, 100, 0]

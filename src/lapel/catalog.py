@@ -168,12 +168,15 @@ class Catalog:
 
     def split_hash(self, split: str) -> str:
         """sha256 over image, item name and role of each row of a split: equal where two evaluations saw the same."""
-        described = self.described(self.rows(split))
-        digest = hashlib.sha256()
-        items = described[SEVERAL_ITEMS].str.join("\x1d") if SEVERAL_ITEMS in described else described["item"]
-        for image, item, role in zip(described["image"], items, described["role"], strict=True):
-            digest.update(f"{image}\x1f{item}\x1f{role}\x1e".encode())
-        return digest.hexdigest()
+        rows = self.rows(split)
+        images, roles = (self.table[column].to_numpy(dtype=object)[rows] for column in ("image", "role"))
+        if SEVERAL_ITEMS in self.table:
+            lists = self.table[SEVERAL_ITEMS].tolist()
+            items = ["\x1d".join(self.item_names[code] for code in lists[row]) for row in rows]
+        else:
+            items = [self.item_names[code] for code in self.items[rows]]
+        told = (f"{image}\x1f{item}\x1f{role}\x1e" for image, item, role in zip(images, items, roles, strict=True))
+        return hashlib.sha256("".join(told).encode()).hexdigest()
 
 
 def _check_codes(name: str, table: pd.DataFrame, column: str, names: int) -> None:

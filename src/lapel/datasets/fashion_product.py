@@ -1,5 +1,6 @@
 """Fashion Product Images (Param Aggarwal, Kaggle): `styles.csv` and `images/<id>.jpg`, small (80x60) or large."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -46,13 +47,15 @@ def parse_styles(text: str, origin: str) -> pd.DataFrame:
     for number, row in enumerate(rows, start=2):
         if len(row) < len(columns) and row != [""]:
             raise LapelError(f"{origin}, line {number}: has {len(row)} fields, must have {len(columns)}")
-    table = pd.DataFrame([row for row in rows if row != [""]], columns=columns)
+    values = dict(zip(columns, zip(*(row for row in rows if row != [""]), strict=True), strict=False))
+    if not values:
+        raise LapelError(f"{origin}: has no rows")
     for name in {"id", "year"} & set(columns):
-        table[name] = _numbers(table[name].tolist(), f"{origin}, column {name}")
-    return table
+        values[name] = _numbers(values[name], f"{origin}, column {name}")
+    return pd.DataFrame(values)
 
 
-def _numbers(texts: list[str], origin: str) -> Any:
+def _numbers(texts: Sequence[str], origin: str) -> Any:
     """Whole numbers; a missing one is NA."""
     try:
         return pd.array([int(text) if text else None for text in texts], dtype="Int64")

@@ -15,6 +15,9 @@ from lapel.paths import user_path
 # Pixels of the largest photo that is decoded: a small file can unpack to gigabytes.
 MOST_PIXELS = 89_000_000
 
+# What a JPEG holds that may be turned, in EXIF or XMP. To read it takes a tenth of the time of decoding a small photo.
+ORIENTATION_MARKS = (b"Exif\0", b"Orientation")
+
 Box = tuple[int, int, int, int]
 
 
@@ -65,7 +68,8 @@ def open_photo(content: bytes, channels: int) -> Image.Image:
                 if image.width * image.height > MOST_PIXELS:
                     raise LapelError(_too_large(f"{image.width}x{image.height} pixels"))
                 image.load()
-                ImageOps.exif_transpose(image, in_place=True)
+                if image.format != "JPEG" or any(mark in content for mark in ORIENTATION_MARKS):
+                    ImageOps.exif_transpose(image, in_place=True)
                 return _in_mode(image, channels)
     except UnidentifiedImageError:
         reason = "of no format that Pillow knows" if content else "an empty file"
