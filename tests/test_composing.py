@@ -29,7 +29,7 @@ from lapel.errors import LapelError
 from lapel.hydra_app import quote_free_text
 
 CONF = Path(__file__).parent.parent / "conf"
-GROUPS = ["data", "encoder", "variant", "sampler", "augment", "optim", "trainer", "recipe"]
+GROUPS = ["data", "encoder", "variant", "sampler", "augment", "optim", "trainer"]
 SHIPPED = [f"{group}={each.stem}" for group in GROUPS for each in sorted((CONF / group).glob("*.yaml"))]
 
 

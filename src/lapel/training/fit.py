@@ -105,6 +105,7 @@ def _run(trainer: pl.Trainer, module: SimilarityModule) -> None:
     """Lightning's fit without the advice that does not apply here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen ones are
         warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*|.*isinstance.*LeafSpec.*")
         trainer.fit(module)
 
