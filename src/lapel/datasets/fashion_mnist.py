@@ -9,7 +9,6 @@ Whatever their packing, what counts is the sha256 of the unpacked bytes.
 import gzip
 import hashlib
 import logging
-import os
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lapel.cache import cache_folder as lapel_cache
 from lapel.catalog import Catalog, stratified
 from lapel.config import FashionMnistConfig
 from lapel.errors import DataNotFoundError, LapelError
@@ -85,8 +85,7 @@ def read_files(config: FashionMnistConfig) -> dict[str, bytes]:
 
 def cache_folder() -> Path:
     """Folder of the user's cache in which fetched files are kept, unpacked."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lapel" / "fashion-mnist"
+    return lapel_cache() / "fashion-mnist"
 
 
 def _folders_below(root: str | None) -> list[Path]:

@@ -3,7 +3,6 @@
 Each source of photos makes a `Listing`; everything after that is the same for all of them, and happens here.
 """
 
-import logging
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +16,6 @@ from lapel.datasets.splits import divide, identical_groups
 from lapel.datasets.tree import LocatedFiles, Tree, leaves_root
 from lapel.errors import LapelError
 from lapel.images.building import BuiltStore, Photos, PhotoSource, build_store
-
-logger = logging.getLogger(__name__)
 
 BOX_COLUMNS = ["left", "top", "right", "bottom"]
 
