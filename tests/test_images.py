@@ -1,5 +1,6 @@
 """Pixels: decoding, preprocessing against Pillow, the store, and augmentation against plain loops."""
 
+import io
 from collections import Counter
 from itertools import pairwise, product
 from pathlib import Path
@@ -17,7 +18,7 @@ from lapel.catalog import Catalog
 from lapel.config import AugmentConfig, DataConfig, Invert, Resize
 from lapel.errors import LapelError
 from lapel.images.augmentation import Augmentation
-from lapel.images.decoding import decode
+from lapel.images.decoding import decode, open_photo
 from lapel.images.preprocess import Preprocess, as_batch
 from lapel.images.store import STORE_CHUNK, HeldStore, open_store
 
@@ -26,6 +27,14 @@ BILINEAR = Image.Resampling.BILINEAR
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def drawing(height: int, width: int) -> np.ndarray:
+    """uint8 `[height, width, 3]`: smooth colours with an edge, as photos have."""
+    ys, xs = np.mgrid[:height, :width] / max(height, width)
+    picture = np.stack([xs, ys, (xs + ys) / 2], axis=2)
+    picture[height // 4 : height // 2, width // 4 :] = [0.9, 0.1, 0.4]
+    return (picture * 255).astype(np.uint8)
 
 
 def batch_of(*shape: int, seed: int = 0) -> Tensor:
@@ -115,6 +124,28 @@ def test_a_jpeg_is_turned_upright(tmp_path: Path):
     pixels = decoded(image, tmp_path / "photo.jpg", 1, exif=exif.tobytes(), quality=95)
     assert np.abs(pixels[0].astype(int) - upright).max() < 40
     assert decoded(image, tmp_path / "plain.jpg", 1, quality=95).shape == (1, 60, 40)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize(("progressive", "quality"), [(False, 75), (True, 75), (False, 100)])
+def test_jpegs_have_the_pixels_that_pillow_finds(
+    mode: str, channels: int, subsampling: int, progressive: bool, quality: int
+):
+    image = Image.fromarray(drawing(33, 45)).convert(mode)
+    file = io.BytesIO()
+    image.save(file, format="JPEG", subsampling=subsampling, progressive=progressive, quality=quality)
+    with Image.open(file) as reread:
+        expected = np.asarray(reread.convert("RGB").convert("L") if channels == 1 else reread.convert("RGB"))
+    np.testing.assert_array_equal(open_photo(file.getvalue(), channels), expected)
+
+
+def test_a_truncated_jpeg_is_no_photo():
+    file = io.BytesIO()
+    Image.fromarray(drawing(33, 45)).save(file, format="JPEG")
+    with pytest.raises(LapelError, match="truncated"):
+        open_photo(file.getvalue()[:-100], 3)
 
 
 def test_transparent_pixels_are_white(tmp_path: Path):

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lapel import data_cli, datasets
 from lapel.composing import compose
-from lapel.inspection.audit import compared, duplicate_pairs, exact_codes, group
+from lapel.inspection.audit import SmallPictures, compared, duplicate_pairs, exact_codes, group
 from lapel.inspection.pixels import PixelReader
 
 
@@ -143,7 +143,7 @@ def test_pairs_are_those_of_a_loop(working_folder: Path, monkeypatch: pytest.Mon
     generator = np.random.default_rng(0)
     base = generator.integers(0, 256, (10, 32, 32, 3)).astype(np.uint8)
     noisy = np.clip(base[:6] + generator.normal(0, 5, base[:6].shape), 0, 255).astype(np.uint8)
-    pictures = np.concatenate([base, noisy, base[2:3]])
+    pictures = SmallPictures(np.concatenate([base, noisy, base[2:3]]))
     found = {tuple(sorted(pair)) for pair in duplicate_pairs(pictures, bits=10, difference=8.0).tolist()}
     assert found == {(row, row + 10) for row in range(6)} | {(2, 16), (12, 16)}
     assert working_folder

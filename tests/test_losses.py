@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pytorch_metric_learning.distances import LpDistance
 from pytorch_metric_learning.losses import ContrastiveLoss as TheirContrastiveLoss
+from pytorch_metric_learning.losses import SupConLoss as TheirSupConLoss
 from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner, TripletMarginMiner
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
@@ -26,6 +27,7 @@ from lapel.config import (
     ObjectiveConfig,
     Pairs,
     Reduction,
+    SupConConfig,
     TripletConfig,
     Triplets,
     VariantConfig,
@@ -34,6 +36,7 @@ from lapel.losses import (
     ContrastiveLoss,
     CrossEntropyLoss,
     Objective,
+    SupConLoss,
     TripletLoss,
     build,
     root,
@@ -361,6 +364,46 @@ def test_given_triplets_must_be_three(indices: tuple[Tensor, ...] | None):
         TripletLoss(TripletConfig(triplets=Triplets.given))(torch.zeros(2, 2), torch.tensor([0, 1]), indices)
 
 
+# --------------------------------------------------------------------------------------------------------------- supcon
+
+
+def supcon_loop(temperature: float) -> Loss:
+    def loss(embeddings: Tensor, labels: Tensor) -> Tensor:
+        unit = F.normalize(embeddings, dim=1)
+        costs = []
+        for a in range(len(labels)):
+            others = [o for o in range(len(labels)) if o != a]
+            shares = torch.stack([unit[a] @ unit[o] / temperature for o in others]).log_softmax(0)
+            positives = [-share for o, share in zip(others, shares, strict=True) if labels[o] == labels[a]]
+            if positives:
+                costs.append(sum(positives) / len(positives))
+        return sum(costs) / len(costs)  # type: ignore[return-value]
+
+    return loss
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("temperature", [0.05, 0.1, 1.0])
+def test_supcon_equals_a_loop_and_pytorch_metric_learning(temperature: float, scale: float):
+    loss, labels = SupConLoss(SupConConfig(temperature=temperature)), torch.tensor(LABELS)
+    assert_same(loss, supcon_loop(temperature), embeddings_of(3, scale), labels)
+    assert_same(loss, TheirSupConLoss(temperature), embeddings_of(3, scale), labels)
+
+
+def test_supcon_without_positives_costs_nothing():
+    value, gradient = value_and_gradient(SupConLoss(SupConConfig()), embeddings_of(0, 0.1, 5), torch.arange(5))
+    assert value == 0
+    assert not gradient.any()
+
+
+def test_supcon_of_equal_embeddings_is_the_logarithm_of_the_others():
+    value, gradient = value_and_gradient(
+        SupConLoss(SupConConfig()), torch.full((4, 3), 0.5, dtype=torch.float64), torch.tensor([0, 0, 1, 1])
+    )
+    assert value.item() == pytest.approx(math.log(3))
+    assert gradient.isfinite().all()
+
+
 # ----------------------------------------------------------------------------------------------------------- both kinds
 
 EVERY_BATCH_LOSS = [
@@ -486,6 +529,11 @@ VARIANTS = {
         "category": (CrossEntropyLoss, True, Label.category),
     },
     "triplet": {"triplet": (TripletLoss, False, Label.item)},
+    "supcon": {"supcon": (SupConLoss, False, Label.item)},
+    "supcon_cat": {
+        "supcon": (SupConLoss, False, Label.item),
+        "category": (CrossEntropyLoss, True, Label.category),
+    },
 }
 
 

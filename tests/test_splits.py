@@ -1,14 +1,16 @@
 """Splits by hash: against plain loops, and what never happens to images of the same pixels."""
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapel.config import SplitRule
-from lapel.datasets.splits import divide, hashed, identical_groups
+from lapel.datasets.splits import divide, hashed, identical_groups, save_division
 
 FEW = settings(max_examples=60, deadline=None)
 ROWS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 12)), min_size=1, max_size=40)
@@ -94,3 +96,16 @@ def test_the_shares_are_about_those_asked_for():
     split = divide(SplitRule.hash, names_of(5000), np.full(5000, "a", dtype=object), np.arange(5000), 0.1, 0.2)
     assert abs((split == "test").mean() - 0.2) < 0.02
     assert abs((split == "val").mean() - 0.1) < 0.02
+
+
+def test_a_split_is_kept_under_the_hash_of_its_content(tmp_path: Path):
+    names = ["a.jpg", 'odd, "b".jpg', "ü.jpg"]
+    division = np.array(["train", "val", "test"], dtype=object)
+    file = save_division(tmp_path, "mine", names, division)
+    table = pd.read_csv(file)
+    assert table["image"].tolist() == names
+    assert table["split"].tolist() == ["train", "val", "test"]
+    assert hashlib.sha256(file.read_bytes()).hexdigest().startswith(file.stem.removeprefix("mine-"))
+    assert save_division(tmp_path, "mine", names, division) == file
+    assert save_division(tmp_path, "mine", names, division[::-1]) != file
+    assert len(list((tmp_path / "splits").iterdir())) == 2

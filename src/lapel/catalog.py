@@ -12,6 +12,7 @@ Other columns are kept as they are.
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +61,7 @@ class Catalog:
         pixels: uint8 `[rows of the source, height, width]` or `[…, 3]`, where `image` is a row number in it.
         photos: the files and their decoded pixels, where `image` is a path.
         dropped: what the source lists and the table leaves out.
+        split_file: where the split is kept, where it is lapel's own.
 
     Raises:
         LapelError: a column is missing, a code has no name, a split or role has another value, or no row is there.
@@ -72,6 +74,7 @@ class Catalog:
     pixels: np.ndarray | None = field(default=None, repr=False)
     photos: "PhotoSource | None" = field(default=None, repr=False)
     dropped: list[Dropped] = field(default_factory=list, repr=False)
+    split_file: Path | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         missing = [column for column in REQUIRED_COLUMNS if column not in self.table]

@@ -503,6 +503,15 @@ class TripletConfig(ObjectiveConfig):
     reduction: Reduction = Reduction.active
 
 
+@choice("objective", "supcon")
+@dataclass
+class SupConConfig(ObjectiveConfig):
+    """Supervised contrastive loss on cosines: of all other images of the batch, those of the item (Khosla 2020)."""
+
+    temperature: float = option(0.1, above=0)
+    """What cosines are divided by: the lower, the more the nearest negatives count."""
+
+
 @choice("objective", "cross_entropy")
 @dataclass
 class CrossEntropyConfig(ObjectiveConfig):

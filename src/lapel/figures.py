@@ -1,5 +1,7 @@
 """Pictures for people: queries beside what was found for them."""
 
+import math
+
 import numpy as np
 from PIL import Image, ImageDraw
 
@@ -62,7 +64,9 @@ def contact_sheet(lines: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
     """
     columns = max(len(pictures) for _, pictures in lines)
     cell, caption = SIDE + GAP, 18
-    sheet = Image.new("RGB", (GAP + columns * cell, GAP + len(lines) * (cell + caption)), PAPER)
+    widest = math.ceil(max(_text_width(text) for text, _ in lines)) + GAP
+    shape = (GAP + max(columns * cell, widest), GAP + len(lines) * (cell + caption))
+    sheet = Image.new("RGB", shape, PAPER)
     pen = ImageDraw.Draw(sheet)
     for line, (text, pictures) in enumerate(lines):
         top = GAP + line * (cell + caption)
@@ -73,6 +77,11 @@ def contact_sheet(lines: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
             shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
             sheet.paste(picture.resize(shape, Image.Resampling.BICUBIC), (GAP + number * cell, top + caption))
     return sheet
+
+
+def _text_width(text: str) -> float:
+    """Pixels that a line of text takes."""
+    return ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(text)
 
 
 def as_picture(pixels: np.ndarray) -> Image.Image:

@@ -16,6 +16,7 @@ from lapel.config import (
     ObjectiveConfig,
     Pairs,
     Reduction,
+    SupConConfig,
     TripletConfig,
     Triplets,
     VariantConfig,
@@ -163,6 +164,30 @@ class TripletLoss(nn.Module):
         return total / count.clamp_min(1)
 
 
+class SupConLoss(nn.Module):
+    """Supervised contrastive loss (Khosla et al., "Supervised contrastive learning", NeurIPS 2020, L_out, equation 2).
+
+    Each image that has a positive in the batch costs the mean, over its positives p, of `-log(exp(s(a, p) / t) / sum of
+    exp(s(a, o) / t) over all others o)`, with s the cosine and t the temperature. Equal to pytorch-metric-learning's
+    `SupConLoss(temperature)`.
+    """
+
+    def __init__(self, config: SupConConfig) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+
+    def forward(self, embeddings: Tensor, labels: Tensor, indices_tuple: IndicesTuple = None) -> Tensor:  # noqa: ARG002
+        """Scalar loss of embeddings `[batch, dimensions]` with int64 labels `[batch]`."""
+        unit = F.normalize(embeddings, dim=1)
+        similarities = unit @ unit.T / self.temperature
+        positive, _ = same_label(labels)
+        itself = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        log_shares = similarities - similarities.masked_fill(itself, -torch.inf).logsumexp(1, keepdim=True)
+        counts = positive.sum(1)
+        costs = -log_shares.masked_fill(~positive, 0).sum(1) / counts.clamp_min(1)
+        return costs.sum() / (counts > 0).sum().clamp_min(1)
+
+
 class CrossEntropyLoss(nn.Module):
     """A linear classifier on raw embeddings, with cross-entropy: the Cat part of Bell & Bala 2015.
 
@@ -222,6 +247,8 @@ def build(variant: VariantConfig, dimensions: int, items: int, categories: int) 
                 objectives[name] = Objective(config, ContrastiveLoss(config), reads_raw=False)
             case TripletConfig():
                 objectives[name] = Objective(config, TripletLoss(config), reads_raw=False)
+            case SupConConfig():
+                objectives[name] = Objective(config, SupConLoss(config), reads_raw=False)
             case CrossEntropyConfig():
                 classes = items if config.label is Label.item else categories
                 objectives[name] = Objective(config, CrossEntropyLoss(config, dimensions, classes), reads_raw=True)

@@ -4,6 +4,7 @@ Each source of photos makes a `Listing`; everything after that is the same for a
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pandas as pd
 from lapel.cache import cache_folder
 from lapel.catalog import SAME_PIXELS, SEVERAL_ITEMS, Catalog, Dropped
 from lapel.config import PhotosConfig, Store
-from lapel.datasets.splits import divide, identical_groups
+from lapel.datasets.splits import divide, identical_groups, save_division
 from lapel.datasets.tree import LocatedFiles, Tree, leaves_root
 from lapel.errors import LapelError
 from lapel.images.building import BuiltStore, Photos, PhotoSource, build_store
@@ -85,9 +86,9 @@ def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
     groups = identical_groups(built.fingerprints[listing.table[POSITION]])
     if "split" not in listing.table:
         listing.table[SAME_PIXELS] = groups  # an official protocol counts every find: there it is not known
-    _divide(listing, config, items, groups)
+    split_file = _divide(listing, config, items, groups)
     listing.drop("not kept by data.where", ~listing.table[CHOSEN].to_numpy())
-    return _catalog(listing, config, photos, built)
+    return _catalog(listing, config, photos, built, split_file)
 
 
 # ---------------------------------------------------------------------------------------- what is left out
@@ -127,13 +128,15 @@ def _drop_odd_paths(listing: Listing) -> None:
     paths = listing.table["image"].fillna("").astype(str)
     listing.table["image"] = paths
     listing.drop("no image named", (paths == "").to_numpy())
-    listing.drop("path leaves the root", np.array([leaves_root(path) for path in listing.table["image"]], dtype=bool))
+    listing.drop(
+        "path leaves the root", np.array([leaves_root(path) for path in listing.table["image"].tolist()], dtype=bool)
+    )
     listing.drop("named before", listing.table["image"].duplicated().to_numpy())
 
 
 def _drop_missing(listing: Listing, config: PhotosConfig, listed: int) -> np.ndarray:
     """Leave out rows without a file; size and time of change of the others."""
-    stamps = listing.tree.stamps([listing.base + image for image in listing.table["image"]])
+    stamps = listing.tree.stamps([listing.base + image for image in listing.table["image"].tolist()])
     there = stamps[:, 0] >= 0
     if not there.any():
         first = listing.tree.root / (listing.base + str(listing.table["image"].iloc[0]))
@@ -207,8 +210,12 @@ def _photos(listing: Listing, config: PhotosConfig, stamps: np.ndarray) -> Photo
     )
 
 
-def _divide(listing: Listing, config: PhotosConfig, items: np.ndarray, groups: np.ndarray) -> None:
-    """Give each row a split and a role, where its source does not; a val part from train, where it has none."""
+def _divide(listing: Listing, config: PhotosConfig, items: np.ndarray, groups: np.ndarray) -> Path | None:
+    """Give each row a split and a role, where its source does not; a val part from train, where it has none.
+
+    Returns:
+        Where the split is kept, if any of it was derived here.
+    """
     table = listing.table
     images = table["image"].tolist()
     if "role" not in table:
@@ -218,9 +225,14 @@ def _divide(listing: Listing, config: PhotosConfig, items: np.ndarray, groups: n
     elif "val" not in set(table["split"]):
         division = divide(config.split, images, items, groups, config.val_share, test_share=0.0)
         table.loc[(table["split"] == "train") & (division == "val"), "split"] = "val"
+    else:
+        return None
+    return save_division(cache_folder(config.cache), listing.name, images, table["split"].to_numpy(dtype=object))
 
 
-def _catalog(listing: Listing, config: PhotosConfig, photos: Photos, built: BuiltStore) -> Catalog:
+def _catalog(
+    listing: Listing, config: PhotosConfig, photos: Photos, built: BuiltStore, split_file: Path | None
+) -> Catalog:
     """What is left of a listing, with codes in place of names."""
     table = listing.table
     positions = table[POSITION].to_numpy()
@@ -242,4 +254,5 @@ def _catalog(listing: Listing, config: PhotosConfig, photos: Photos, built: Buil
         category_names=category_names.tolist(),
         photos=PhotoSource(photos, built, positions),
         dropped=listing.dropped,
+        split_file=split_file,
     )

@@ -5,6 +5,8 @@ of that line is the test, the next val, the rest train, so that new images never
 """
 
 import hashlib
+import os
+from pathlib import Path
 
 import numpy as np
 
@@ -50,6 +52,31 @@ def divide(
     split[places < test_share + val_share] = "val"
     split[places < test_share] = "test"
     return split
+
+
+def save_division(folder: Path, data: str, names: list[str], division: np.ndarray) -> Path:
+    """Keep a split in a csv file, which has the hash of its content in its name; the file.
+
+    Args:
+        folder: lapel's cache folder.
+        data: name of the data set.
+        names: of the images.
+        division: as from `divide`.
+    """
+    lines = [f"{name},{split}" for name, split in zip(map(_quoted, names), division.tolist(), strict=True)]
+    content = ("\n".join(["image,split", *lines]) + "\n").encode()
+    file = folder / "splits" / f"{data}-{hashlib.sha256(content).hexdigest()[:16]}.csv"
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = file.with_name(f".{file.name}.{os.getpid()}")
+        temporary.write_bytes(content)
+        temporary.replace(file)
+    return file
+
+
+def _quoted(name: str) -> str:
+    """A name as a csv field."""
+    return '"' + name.replace('"', '""') + '"' if any(mark in name for mark in ',"\r\n') else name
 
 
 def _first_of_group(names: list[str], groups: np.ndarray) -> np.ndarray:

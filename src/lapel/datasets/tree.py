@@ -115,7 +115,7 @@ class Tree:
         return self._on_disk(name) or name in self.members
 
     def _on_disk(self, name: str) -> bool:
-        return self.is_folder and os.path.isfile(f"{self.root}/{name}")  # noqa: PTH113  # called for each photo; a Path takes several times as long
+        return self._holds_folders and os.path.isfile(f"{self.root}/{name}")  # noqa: PTH113  # called for each photo; a Path takes several times as long
 
     def locate(self, name: str) -> Location:
         """Where a file is.
@@ -178,10 +178,8 @@ class Tree:
         An archive's member has the time of the archive.
         """
         times = {archive: archive.stat().st_mtime_ns for archive in self.archives}
-        if not self._holds_folders():  # nothing but archives: there is no file to ask the system for
-            found = [self._packed_stamp(name, times) for name in names]
-            return np.array(found, dtype=np.int64).reshape(-1, 2)
-        return np.array([self._stamp(name, times) for name in names], dtype=np.int64).reshape(-1, 2)
+        stamp = self._stamp if self._holds_folders else self._packed_stamp
+        return np.array([stamp(name, times) for name in names], dtype=np.int64).reshape(-1, 2)
 
     def _stamp(self, name: str, times: dict[Path, int]) -> tuple[int, int]:
         try:
@@ -198,7 +196,9 @@ class Tree:
         archive, entry = self.members[name]
         return entry.file_size, times[archive]
 
+    @cached_property
     def _holds_folders(self) -> bool:
+        """Whether there is more than archives, so that the system has to be asked for each file."""
         return self.is_folder and any(each.is_dir() or each.suffix != ".zip" for each in self.root.iterdir())
 
 

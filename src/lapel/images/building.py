@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -33,7 +32,7 @@ from lapel.cache import built_once
 from lapel.config import Resize
 from lapel.cores import available_cores
 from lapel.errors import LapelError
-from lapel.images.decoding import Box, as_array, fingerprint, fit, open_photo
+from lapel.images.decoding import Box, channels_first, fingerprint, fit, open_photo, to_grey
 
 FORMAT = 1
 FINGERPRINT_BYTES = 16
@@ -102,20 +101,19 @@ class Photos:
 
     def decode(self, row: int) -> np.ndarray:
         """uint8 `[channels, height, width]` of one photo; LapelError where it cannot be read."""
-        return as_array(self._fitted(open_photo(self.files[row].read(), self.channels), row))
+        return channels_first(self._fitted(open_photo(self.files[row].read(), self.channels), row))
 
-    def _fitted(self, image: Image.Image, row: int) -> Image.Image:
-        return fit(image, self.height, self.width, self.resize, self.box(row))
+    def _fitted(self, picture: np.ndarray, row: int) -> np.ndarray:
+        return fit(picture, self.height, self.width, self.resize, self.box(row))
 
     def inspect(self, row: int) -> tuple[np.ndarray | None, tuple[int, int], bytes]:
         """As `decode`, with the photo's height and width, and its fingerprint."""
-        image = open_photo(self.files[row].read(), 3)
-        whole = np.asarray(image)
-        size, mark = (image.height, image.width), fingerprint(whole)
+        whole = open_photo(self.files[row].read(), 3)
+        size, mark = (whole.shape[0], whole.shape[1]), fingerprint(whole)
         if not self.keep_pixels:
             return None, size, mark
-        fitted = self._fitted(image if self.channels == 3 else image.convert("L"), row)
-        return whole.transpose(2, 0, 1) if fitted is image else as_array(fitted), size, mark
+        fitted = self._fitted(whole if self.channels == 3 else to_grey(whole), row)
+        return fitted[None] if fitted.ndim == 2 else fitted.transpose(2, 0, 1), size, mark
 
 
 @dataclass(frozen=True)

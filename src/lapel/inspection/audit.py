@@ -6,6 +6,7 @@ pixels: a hash alone takes two plain shirts for one.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from rich.progress import track
 from rich.table import Table
 
 from lapel.catalog import Catalog, linked
-from lapel.config import CatalogConfig
-from lapel.figures import as_picture, contact_sheet
+from lapel.config import CatalogConfig, Resize
+from lapel.figures import contact_sheet
+from lapel.images.decoding import fit
 from lapel.inspection.pixels import PixelReader
 from lapel.runs import written_whole
 
@@ -31,7 +33,7 @@ COMPARED = 32
 # Grey levels by which a pixel of the background may differ from the corners.
 BACKGROUND = 16
 
-# Rows of hashes compared with all others at once.
+# Rows of hashes compared with all others at once, and pairs whose pixels are.
 TILE = 512
 
 # Groups shown on the contact sheet, and images of one.
@@ -55,6 +57,42 @@ class Duplicates:
     groups: int
     across: int
     disagreeing: int
+
+
+@dataclass(frozen=True)
+class SmallPictures:
+    """Every image of a catalogue, small.
+
+    Args:
+        pixels: uint8 `[rows, COMPARED, COMPARED, channels]`.
+    """
+
+    pixels: np.ndarray
+
+    @cached_property
+    def foreground(self) -> np.ndarray:
+        """bool `[rows, COMPARED, COMPARED]`: pixels unlike the mean colour of the corners."""
+        shown = np.empty(self.pixels.shape[:3], bool)
+        for start in range(0, len(shown), TILE):
+            pixels = self.pixels[start : start + TILE].astype(np.float32)
+            corners = pixels[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean(axis=1)
+            shown[start : start + TILE] = np.abs(pixels - corners[:, None, None]).max(axis=3) > BACKGROUND
+        return shown
+
+    def differences(self, pairs: np.ndarray) -> np.ndarray:
+        """float64 `[pairs]`: root mean square of the differences, over the pixels that are no plain background in both.
+
+        Over all pixels, two rings on white paper would differ by little, whatever they look like.
+        """
+        found = np.empty(len(pairs))
+        for start in range(0, len(pairs), TILE):
+            one, other = pairs[start : start + TILE].T
+            apart = self.pixels[one].astype(np.float32) - self.pixels[other]
+            squares = np.einsum("pijc,pijc->pij", apart, apart)
+            shown = self.foreground[one] | self.foreground[other]
+            total = np.einsum("pij,pij->p", squares, shown, dtype=np.float64)
+            found[start : start + TILE] = total / (apart.shape[3] * np.maximum(shown.sum(axis=(1, 2)), 1))
+        return np.sqrt(found)
 
 
 def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
@@ -86,25 +124,34 @@ def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
 # -------------------------------------------------------------------------------------------------- finding
 
 
-def compared(catalog: Catalog, reader: PixelReader) -> np.ndarray:
-    """uint8 `[rows, COMPARED, COMPARED, 3]`: every image, small."""
-    small = np.empty((len(catalog), COMPARED, COMPARED, 3), np.uint8)
+def compared(catalog: Catalog, reader: PixelReader) -> SmallPictures:
+    """Every image of a catalogue, small."""
+    small = np.empty((len(catalog), COMPARED, COMPARED, reader.channels), np.uint8)
     console = Console(stderr=True)
     rows = range(0, len(catalog), TILE)
     for start in track(rows, "reading", console=console, transient=True, disable=not console.is_terminal):
         chunk = np.arange(start, min(start + TILE, len(catalog)))
         for row, pixels in zip(chunk, reader.read(chunk), strict=True):
-            small[row] = np.asarray(as_picture(pixels).resize((COMPARED, COMPARED), Image.Resampling.BILINEAR))
-    return small
+            picture = pixels[0] if reader.channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+            small[row] = fit(picture, COMPARED, COMPARED, Resize.squash).reshape(small.shape[1:])
+    return SmallPictures(small)
 
 
-def perceptual_hashes(pictures: np.ndarray) -> np.ndarray:
-    """float32 of -1 and 1, `[rows, 64]`: signs of the lowest frequencies around their median, without the mean."""
-    grey = pictures.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
+def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
+    """float32 of -1 and 1, `[rows, 64]`: signs of the lowest frequencies around their median, without the mean.
+
+    Args:
+        pixels: uint8 `[rows, TRANSFORMED, TRANSFORMED, channels]`.
+    """
+    luma = np.array([0.299, 0.587, 0.114] if pixels.shape[3] == 3 else [1.0], np.float32)
     basis = _cosine_basis(TRANSFORMED)[: KEPT + 1]
-    spectrum = np.einsum("ij,rjk,lk->ril", basis, grey, basis, optimize=True).reshape(len(grey), -1)
-    low = spectrum[:, 1 : KEPT * KEPT + 1]
-    return np.where(low > np.median(low, axis=1, keepdims=True), 1.0, -1.0).astype(np.float32)
+    hashes = np.empty((len(pixels), KEPT * KEPT), np.float32)
+    for start in range(0, len(pixels), TILE):
+        grey = pixels[start : start + TILE].astype(np.float32) @ luma
+        spectrum = np.einsum("ij,rjk,lk->ril", basis, grey, basis, optimize=True).reshape(len(grey), -1)
+        low = spectrum[:, 1 : KEPT * KEPT + 1]
+        hashes[start : start + TILE] = np.where(low > np.median(low, axis=1, keepdims=True), 1, -1)
+    return hashes
 
 
 def _cosine_basis(size: int) -> np.ndarray:
@@ -113,7 +160,7 @@ def _cosine_basis(size: int) -> np.ndarray:
     return np.cos(np.arange(size)[:, None] * places).astype(np.float32)
 
 
-def duplicate_pairs(pictures: np.ndarray, bits: int, difference: float) -> np.ndarray:
+def duplicate_pairs(pictures: SmallPictures, bits: int, difference: float) -> np.ndarray:
     """int64 `[pairs, 2]`: rows of images that are the same or nearly so.
 
     Args:
@@ -121,7 +168,7 @@ def duplicate_pairs(pictures: np.ndarray, bits: int, difference: float) -> np.nd
         bits: of the 64 of the hashes, that may differ.
         difference: root mean square of the foreground's differences, in grey levels, that may be left.
     """
-    hashes = perceptual_hashes(pictures)
+    hashes = perceptual_hashes(pictures.pixels)
     least = hashes.shape[1] - 2 * bits - 0.5
     found = []
     console = Console(stderr=True)
@@ -130,33 +177,14 @@ def duplicate_pairs(pictures: np.ndarray, bits: int, difference: float) -> np.nd
         agreement = hashes[start : start + TILE] @ hashes[start:].T
         pairs = np.argwhere(agreement > least) + start
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
-        found += [
-            part[_differences(pictures, part) <= difference] for part in np.array_split(pairs, len(pairs) // TILE + 1)
-        ]
+        found.append(pairs[pictures.differences(pairs) <= difference])
     return np.concatenate(found) if found else np.empty((0, 2), np.int64)
-
-
-def _differences(pictures: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """float64 `[pairs]`: root mean square of the differences, over the pixels that are no plain background in both.
-
-    Over all pixels, two rings on white paper would differ by little, whatever they look like.
-    """
-    one, other = pictures[pairs[:, 0]].astype(np.float32), pictures[pairs[:, 1]].astype(np.float32)
-    shown = _foreground(one) | _foreground(other)
-    squares = np.square(one - other).mean(axis=3) * shown
-    return np.sqrt(squares.sum(axis=(1, 2)) / np.maximum(shown.sum(axis=(1, 2)), 1))
-
-
-def _foreground(pictures: np.ndarray) -> np.ndarray:
-    """bool `[pictures, COMPARED, COMPARED]`: pixels unlike the mean colour of the corners."""
-    corners = pictures[:, [0, 0, -1, -1], [0, -1, 0, -1]].mean(axis=1)
-    return np.abs(pictures - corners[:, None, None]).max(axis=3) > BACKGROUND
 
 
 # ------------------------------------------------------------------------------------------------- grouping
 
 
-def group(catalog: Catalog, pictures: np.ndarray, pairs: np.ndarray, kind: str) -> Duplicates:
+def group(catalog: Catalog, pictures: SmallPictures, pairs: np.ndarray, kind: str) -> Duplicates:
     """The groups of exact duplicates, or those of near ones that are no exact ones all."""
     identical = exact_codes(catalog)
     links = pairs.tolist() if kind == "near" else []
@@ -178,7 +206,7 @@ def group(catalog: Catalog, pictures: np.ndarray, pairs: np.ndarray, kind: str) 
         }
     )
     first = np.repeat([rows[0] for rows in members], [len(rows) for rows in members]).astype(np.int64)
-    table["difference"] = _differences(pictures, np.column_stack([first, table["row"]])).round(2) if members else []
+    table["difference"] = pictures.differences(np.column_stack([first, table["row"]])).round(2) if members else []
     splits, items = catalog.table["split"].to_numpy(), catalog.items
     return Duplicates(
         table,

@@ -42,6 +42,8 @@ def check(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
     if catalog.photos is not None:
         console.print(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
         console.print(f"decoded photos: {catalog.photos.built.folder}")
+    if catalog.split_file is not None:
+        console.print(f"split: {catalog.split_file}")
     console.print(dropped_table(catalog))
     path = folder / "contact_sheet.png"
     with written_whole(path) as temporary:
