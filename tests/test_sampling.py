@@ -11,26 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapel.catalog import Catalog
-from lapel.config import BalancedConfig, CategoryBalancedConfig, PairsConfig, SamplerConfig, TripletsConfig
-from lapel.errors import LapelError
-from lapel.sampling import (
-    AcrossPartners,
-    BalancedSampler,
-    Batch,
-    CategoryBalancedSampler,
-    Deck,
-    Labels,
-    PairSampler,
-    Partners,
-    Sampler,
-    TripletSampler,
-    build,
-    share,
+from lapel.config import (
+    BalancedConfig,
+    CategoryBalancedConfig,
+    PairsConfig,
+    RandomConfig,
+    SamplerConfig,
+    TripletsConfig,
 )
+from lapel.errors import LapelError
+from lapel.sampling import Batch, Labels, Sampler, build, share
+from lapel.sampling.batches import Deck
+from lapel.sampling.partners import AcrossPartners, Partners
+from lapel.sampling.tuples import PairSampler, TripletSampler
+from lapel.sampling.whole import BalancedSampler, CategoryBalancedSampler, RandomSampler
 
 FEW = settings(max_examples=30, deadline=None)
 
 EVERY_CONFIG = [
+    RandomConfig(),
     PairsConfig(),
     TripletsConfig(),
     BalancedConfig(images=2),
@@ -56,6 +55,8 @@ def sampler_of(
     config: SamplerConfig, labels: Labels, batch_size: int, seed: int = 0, rank: int = 0, ranks: int = 1
 ) -> Sampler:
     match config:
+        case RandomConfig():
+            return RandomSampler(labels, batch_size, seed, rank, ranks)
         case PairsConfig():
             return PairSampler(config, labels, batch_size, seed, rank, ranks)
         case TripletsConfig():
@@ -323,6 +324,15 @@ def test_triplets_are_valid_with_an_exact_share(batch_size: int, same_category: 
 
 
 # ------------------------------------------------------------------------------------------------------------- balanced
+
+
+@pytest.mark.parametrize("batch_size", [5, 8, 48])
+def test_random_batches_show_every_image_once_before_any_comes_again(batch_size: int):
+    labels = wardrobe()
+    batches = epochs(sampler_of(RandomConfig(), labels, batch_size), 1)
+    shown = np.concatenate([batch.rows for batch in batches])
+    assert len(shown) == len(set(shown.tolist())) == 48 // batch_size * batch_size
+    assert all(batch.indices_tuple is None for batch in batches)
 
 
 @pytest.mark.parametrize(("items", "images", "batch_size"), [(4, 3, 12), (4, 2, 11), (None, 4, 24), (None, 5, 16)])

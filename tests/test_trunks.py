@@ -1,5 +1,6 @@
 """Trunks of libraries, their weights from files, and what training leaves of frozen ones."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import lapel
 from lapel.config import EvaluateConfig, ExportConfig, Library, Metric, TrunkConfig, WardrobeConfig
 from lapel.encoder import build, dimensions
 from lapel.errors import LapelError
-from lapel.trunks import build_trunk
+from lapel.trunks import LibraryTrunk, SmallMapConv2d, build_trunk
 
 SMALL = "mobilenetv3_small_050"
 
@@ -34,6 +35,37 @@ def state() -> dict[str, Tensor]:
 
 def trunk_config(weights: Path | str = "none", **options: Any) -> TrunkConfig:
     return TrunkConfig(name=SMALL, weights=str(weights), **options)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (4, 5), (5, 4), (9, 7)])
+@pytest.mark.parametrize("training", [True, False])
+def test_depthwise_convolutions_of_small_maps_stay_what_they_are(shape: tuple[int, int], training: bool):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(6, 6, 5, padding=2, groups=6, dtype=torch.float64).train(training)
+    trunk = LibraryTrunk(nn.Sequential(copy.deepcopy(plain)), 6, [0.5], [0.5]).train(training)
+    (quick,) = (module for module in trunk.modules() if isinstance(module, nn.Conv2d))
+    assert isinstance(quick, SmallMapConv2d)
+    images = torch.randn(2, 6, *shape, dtype=torch.float64)
+    for found, expected in zip(gradients(quick, images), gradients(plain, images), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def gradients(module: nn.Module, images: Tensor) -> list[Tensor]:
+    """What a module makes of images, and the gradients of its squares."""
+    leaf = images.clone().requires_grad_()
+    found = module(leaf)
+    return [found.detach(), *torch.autograd.grad(found.square().sum(), [leaf, *module.parameters()])]
+
+
+def test_other_convolutions_are_left_alone():
+    kept = [
+        nn.Conv2d(6, 6, 5, padding=2),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6),
+        nn.Conv2d(6, 6, 5, padding="same", groups=6),
+        nn.Conv2d(6, 6, 5, padding=2, groups=6, padding_mode="reflect"),
+    ]
+    LibraryTrunk(nn.Sequential(*kept), 6, [0.5], [0.5])
+    assert not any(isinstance(module, SmallMapConv2d) for module in kept)
 
 
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])

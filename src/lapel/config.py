@@ -550,6 +550,12 @@ class SamplerConfig(Options):
     """Which images meet in a batch."""
 
 
+@choice("sampler", "random")
+@dataclass
+class RandomConfig(SamplerConfig):
+    """Images in random order: items come as often as they have images."""
+
+
 @choice("sampler", "pairs")
 @dataclass
 class PairsConfig(SamplerConfig):

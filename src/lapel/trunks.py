@@ -74,6 +74,32 @@ class TinyTrunk(Trunk):
         return self.layers(images)
 
 
+class SmallMapConv2d(nn.Conv2d):
+    """A convolution with padding that pads small maps itself in training.
+
+    oneDNN has no fast backward of a depthwise convolution on maps lower than its kernel, unless they come padded.
+    """
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # noqa: A002
+        if not self.training or input.shape[2] >= self.kernel_size[0]:
+            return super()._conv_forward(input, weight, bias)
+        above, beside = self.padding
+        padded = F.pad(input, (int(beside), int(beside), int(above), int(above)))
+        return F.conv2d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
+
+
+def _quicken(model: nn.Module) -> None:
+    """Make the depthwise convolutions of large kernels `SmallMapConv2d`; nothing else about them changes."""
+    for module in model.modules():
+        if type(module) is nn.Conv2d and _is_large_depthwise(module):
+            module.__class__ = SmallMapConv2d
+
+
+def _is_large_depthwise(module: nn.Conv2d) -> bool:
+    pads_zeros = isinstance(module.padding, tuple) and module.padding_mode == "zeros"
+    return pads_zeros and module.groups == module.in_channels > 1 and module.kernel_size[0] > 3
+
+
 class LibraryTrunk(Trunk):
     """A model of timm or torchvision without its classifier; grey images are given to all three channels.
 
@@ -84,6 +110,7 @@ class LibraryTrunk(Trunk):
 
     def __init__(self, model: nn.Module, features: int, mean: list[float], std: list[float]) -> None:
         super().__init__()
+        _quicken(model)
         self.model = model
         self.features = features
         self.mean = mean

@@ -1,0 +1,58 @@
+"""Which images meet in a batch: pairs, triplets or whole batches, seeded, sharded over processes, and resumable."""
+
+import numpy as np
+
+from lapel.catalog import Catalog
+from lapel.config import (
+    BalancedConfig,
+    CategoryBalancedConfig,
+    PairsConfig,
+    RandomConfig,
+    SamplerConfig,
+    TripletsConfig,
+)
+from lapel.errors import LapelError
+from lapel.sampling.batches import Batch, Labels, Sampler, share
+from lapel.sampling.tuples import PairSampler, TripletSampler
+from lapel.sampling.whole import BalancedSampler, CategoryBalancedSampler, RandomSampler
+
+__all__ = ["Batch", "Labels", "Sampler", "build", "share"]
+
+
+def build(
+    config: SamplerConfig, catalog: Catalog, split: str, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+) -> Sampler:
+    """The sampler of a config over one split of a catalogue.
+
+    Raises:
+        LapelError: the split cannot give what the sampler asks for.
+    """
+    rows = catalog.rows(split)
+    labels = Labels(rows, catalog.linked_items[rows], catalog.categories[rows], _domains(config, catalog, rows))
+    match config:
+        case RandomConfig():
+            return RandomSampler(labels, batch_size, seed, rank, ranks)
+        case PairsConfig():
+            return PairSampler(config, labels, batch_size, seed, rank, ranks)
+        case TripletsConfig():
+            return TripletSampler(config, labels, batch_size, seed, rank, ranks)
+        case BalancedConfig():
+            return BalancedSampler(config, labels, batch_size, seed, rank, ranks)
+        case CategoryBalancedConfig():
+            return CategoryBalancedSampler(config, labels, batch_size, seed, rank, ranks)
+        case _:
+            raise TypeError(f"no sampler for {type(config).__name__}")
+
+
+def _domains(config: SamplerConfig, catalog: Catalog, rows: np.ndarray) -> np.ndarray | None:
+    """Codes of the column that the images of a pair shall differ in."""
+    if not isinstance(config, PairsConfig | TripletsConfig) or config.across is None:
+        return None
+    if config.across not in catalog.table:
+        raise LapelError(
+            f"sampler.across={config.across}: no such column; there are {', '.join(catalog.table.columns)}"
+        )
+    values, codes = np.unique(catalog.table[config.across].astype(str).to_numpy()[rows], return_inverse=True)
+    if len(values) < 2:
+        raise LapelError(f"sampler.across={config.across}: is {values[0]} for every training image, must differ")
+    return codes.astype(np.int64)

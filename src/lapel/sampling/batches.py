@@ -1,0 +1,156 @@
+"""What every sampler shares: seeded batches of an epoch, each process's part of them, and where to go on.
+
+Every process draws the same global batch from (seed, epoch) and takes its own contiguous part of it, so what is trained
+on does not depend on how many processes there are.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lapel.errors import LapelError
+
+# Stream of random numbers, apart from those of other parts of a run with the same seed.
+SAMPLING_STREAM = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one optimizer step, and this process's part of them.
+
+    Args:
+        rows: int64 catalogue rows of the global batch.
+        part: positions of this process's rows in it.
+        step: optimizer step, counted from the start of training.
+        indices_tuple: positions in the global batch, as pytorch-metric-learning has them: `(a1, p, a2, n)` for pairs,
+            `(a, p, n)` for triplets, None where the loss forms them.
+        images: this process's images, where the store made them ready.
+    """
+
+    rows: np.ndarray
+    part: slice
+    step: int
+    indices_tuple: tuple[np.ndarray, ...] | None
+    images: Any = None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a sampler knows of the images it draws from: int64 arrays of one length.
+
+    Args:
+        rows: of the catalogue.
+        items, categories: codes.
+        domains: codes of what the two images of a pair shall differ in; None where it does not matter.
+    """
+
+    rows: np.ndarray
+    items: np.ndarray
+    categories: np.ndarray
+    domains: np.ndarray | None = None
+
+
+def share(count: int, rank: int, ranks: int) -> slice:
+    """The contiguous part of `count` things that is this process's; the parts differ by one at most."""
+    return slice(count * rank // ranks, count * (rank + 1) // ranks)
+
+
+class Sampler(ABC):
+    """Iterates over the batches of one epoch; the next iteration is the next epoch.
+
+    Args:
+        labels: images to draw from.
+        batch_size: images of the global batch.
+        seed: of the run.
+        rank, ranks: this process, and how many there are.
+
+    Raises:
+        LapelError: the images do not fill one batch.
+    """
+
+    def __init__(self, labels: Labels, batch_size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        self.labels = labels
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.ranks = ranks
+        self.epoch = 0
+        self.batch = 0
+        if len(self) < 1:
+            raise LapelError(f"data.batch_size={batch_size}: the training part has only {len(labels.rows)} images")
+
+    def __len__(self) -> int:
+        """Batches of an epoch, in which about as many images are drawn as there are."""
+        return len(self.labels.rows) // self.batch_size
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The rest of the current epoch. The state moves on before a batch is handed out: it names the next one."""
+        epoch, done = self.epoch, self.batch
+        drawn = self.draw(np.random.default_rng([self.seed, SAMPLING_STREAM, epoch]))
+        for number in range(len(self)):
+            local, indices_tuple = next(drawn)
+            if number < done:
+                continue
+            last = number + 1 == len(self)
+            self.epoch, self.batch = (epoch + 1, 0) if last else (epoch, number + 1)
+            part = share(len(local), self.rank, self.ranks)
+            yield Batch(self.labels.rows[local], part, epoch * len(self) + number, indices_tuple)
+
+    @abstractmethod
+    def draw(self, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...] | None]]:
+        """Endless global batches: positions in `labels`, and how they pair up."""
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the sampler stands: the epoch and the next batch in it."""
+        return {"epoch": self.epoch, "batch": self.batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state_dict` was taken, on any number of processes."""
+        self.epoch, self.batch = state["epoch"], state["batch"]
+
+    def state_after(self, step: int) -> dict[str, int]:
+        """`state_dict` as it is after optimizer step `step`, however many batches were fetched ahead of it."""
+        epoch, batch = divmod(step + 1, len(self))
+        return {"epoch": epoch, "batch": batch}
+
+
+class Deck:
+    """Deals values in random order, all of them before any comes again."""
+
+    def __init__(self, values: np.ndarray, generator: np.random.Generator) -> None:
+        self.generator = generator
+        self.values = generator.permutation(values)
+        self.dealt = 0
+
+    def deal(self, count: int) -> np.ndarray:
+        """The next `count` values."""
+        parts = [self.values[:0]]
+        while count:
+            if self.dealt == len(self.values):
+                self.values, self.dealt = self.generator.permutation(self.values), 0
+            part = self.values[self.dealt : self.dealt + count]
+            self.dealt += len(part)
+            count -= len(part)
+            parts.append(part)
+        return np.concatenate(parts)
+
+    def deal_distinct(self, count: int) -> np.ndarray:
+        """The next `count` values, none twice; `count` is at most the number of values.
+
+        Where the deck ends amid a hand, it is shuffled so that what the hand already holds comes last.
+        """
+        rest = self.values[self.dealt :]
+        if len(rest) >= count:
+            return self.deal(count)
+        shuffled = self.generator.permutation(self.values)
+        held = np.isin(shuffled, rest)
+        self.values = np.concatenate([shuffled[~held], shuffled[held]])
+        self.dealt = count - len(rest)
+        return np.concatenate([rest, self.values[: self.dealt]])
+
+    def deal_mostly_distinct(self, count: int) -> np.ndarray:
+        """The next `count` values, none twice where there are as many."""
+        return self.deal_distinct(count) if count <= len(self.values) else self.deal(count)
