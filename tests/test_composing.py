@@ -29,7 +29,7 @@ from lapel.errors import LapelError
 from lapel.hydra_app import quote_free_text
 
 CONF = Path(__file__).parent.parent / "conf"
-GROUPS = ["data", "encoder", "variant", "sampler", "augment", "optim", "trainer"]
+GROUPS = ["data", "encoder", "variant", "sampler", "augment", "optim", "trainer", "miner"]
 SHIPPED = [f"{group}={each.stem}" for group in GROUPS for each in sorted((CONF / group).glob("*.yaml"))]
 
 
@@ -47,7 +47,31 @@ def test_every_yaml_of_a_choice_has_its_schema_and_every_group_its_yaml() -> Non
     for kind in CHOICES:
         group, name = kind.split("/")
         assert name in ("base", "none") or (CONF / group / f"{name}.yaml").is_file(), kind
-    assert {each.name for each in CONF.iterdir() if each.is_dir() and each.name[0] != "_"} == {*GROUPS, "objective"}
+    assert {each.name for each in CONF.iterdir() if each.is_dir() and each.name[0] != "_"} == {
+        *GROUPS,
+        "objective",
+        "recipe",
+    }
+
+
+LOSSES = sorted(each.stem for each in (CONF / "objective").glob("*.yaml") if each.stem != "cross_entropy")
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_takes_the_place_of_the_variants_own(name: str) -> None:
+    config = compose("train", [f"loss={name}", "loss.weight=0.5"])
+    assert name_of(config.variant.objectives["pair"]) == name
+    assert config.variant.objectives["pair"].weight == 0.5
+    assert config.name == f"fashion_mnist-siam_cat_cos+{name}-tiny"
+    assert from_plain(to_plain(config)) == config
+
+
+@pytest.mark.parametrize("recipe", sorted(each.stem for each in (CONF / "recipe").glob("*.yaml")))
+def test_every_recipe_composes_and_can_be_changed(recipe: str) -> None:
+    config = compose("train", [f"recipe={recipe}", "augment=none", "trainer.max_epochs=1"])
+    assert config.trainer.max_epochs == 1
+    assert config.augment.flip == 0
+    assert from_plain(to_plain(config)) == config
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])

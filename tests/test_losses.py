@@ -509,14 +509,15 @@ class Recorder(torch.nn.Module):
 @pytest.mark.parametrize("label", list(Label))
 def test_an_objective_gets_its_embedding_and_its_label(reads_raw: bool, label: Label):
     recorder = Recorder()
-    objective = Objective(ObjectiveConfig(weight=3.0, label=label), recorder, reads_raw)
+    config = (CrossEntropyConfig if reads_raw else TripletConfig)(weight=3.0, label=label)
+    objective = Objective(config, recorder, dimensions=2)
     raw, embeddings, items, categories = (torch.full((2,), float(number)) for number in range(4))
     indices = (torch.tensor([0]),) * 3
     assert objective(raw, embeddings, items, categories, indices).item() == 2.0  # the weight is applied elsewhere
     assert objective.weight == 3.0
     assert recorder.given[0] is (raw if reads_raw else embeddings)
     assert recorder.given[1] is (items if label is Label.item else categories)
-    assert recorder.given[2] is indices
+    assert recorder.given[2] is (None if reads_raw else indices)
 
 
 VARIANTS = {

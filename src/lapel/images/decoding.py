@@ -95,7 +95,7 @@ def _plain_jpeg(content: bytes) -> np.ndarray | None:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        if height * width > MOST_PIXELS or colours not in ("Gray", "YCbCr"):
+        if int(height) * int(width) > MOST_PIXELS or colours not in ("Gray", "YCbCr"):
             return None
         decoded = simplejpeg.decode_jpeg(content, "RGB" if colours == "YCbCr" else "GRAY")
         return decoded if colours == "YCbCr" else decoded[..., 0]

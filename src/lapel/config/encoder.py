@@ -1,0 +1,68 @@
+"""The network that turns images into embeddings."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lapel.config.options import Options, choice, name_of, option
+from lapel.errors import LapelError
+
+
+@dataclass
+class EncoderConfig(Options):
+    """The network that turns images into embeddings."""
+
+    embedding: int | None = option(64, at_least=2)
+    """Dimensions of the embedding; null for the trunk's features as they are."""
+
+    @property
+    def label(self) -> str:
+        """What runs and tables call it."""
+        return name_of(self)
+
+
+@choice("encoder", "tiny")
+@dataclass
+class TinyConfig(EncoderConfig):
+    """A small residual network, trained from scratch."""
+
+    widths: list[int] = option([32, 64, 128, 256], at_least=1)
+    """Channels of the stem, then of each residual block, of which every one halves the resolution."""
+    stride: int = option(1, at_least=1, at_most=8)
+    """Step of the stem: 1 for images of about 28x28, 2 for twice that."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.widths:
+            raise LapelError("encoder.widths=[]: must have at least one width")
+
+
+class Library(Enum):
+    """Where a trunk comes from."""
+
+    timm = "timm"
+    torchvision = "torchvision"
+
+
+@choice("encoder", "trunk")
+@dataclass
+class TrunkConfig(EncoderConfig):
+    """Any model of timm or torchvision, by name, without its classifier."""
+
+    library: Library = Library.timm
+    name: str = option("resnet18")
+    """Of the model, as the library has it: `tf_efficientnet_lite0`, `resnet50`."""
+    weights: str = option("none", free_text=True)
+    """none: random. default: the library's pretrained ones, from its hub. Else a file, .pth or .safetensors."""
+    frozen: list[str] = option([])
+    """Parts of the trunk that stay as they are, by name, as `blocks.0`; `[all]` for the whole of it."""
+    trunk_lr: float = option(1.0, at_least=0)
+    """Learning rate of the trunk, as a factor of `optim.lr`."""
+
+    @property
+    def label(self) -> str:
+        return self.name
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weights == "":
+            raise LapelError("encoder.weights=: must be none, default, or a file")

@@ -1,0 +1,111 @@
+"""Miners of pytorch-metric-learning, by its names and with its options: they choose the pairs or triplets that count.
+
+Distances are between unit vectors, as everywhere in that library's defaults.
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lapel.config.options import Options, choice, option
+
+
+@dataclass
+class MinerConfig(Options):
+    """Which pairs or triplets of a batch an objective looks at."""
+
+
+@choice("miner", "angular")
+@dataclass
+class AngularMinerConfig(MinerConfig):
+    """Triplets whose angle at the negative is larger than this (Wang et al. 2017)."""
+
+    angle: float = option(20.0, above=0, at_most=90)
+    """Degrees."""
+
+
+class Strategy(Enum):
+    """Which positive, or negative, of an anchor is taken."""
+
+    hard = "hard"
+    semihard = "semihard"
+    easy = "easy"
+    all = "all"
+
+
+@choice("miner", "batch_easy_hard")
+@dataclass
+class BatchEasyHardMinerConfig(MinerConfig):
+    """Each anchor's easiest or hardest positive and negative (Xuan et al. 2020)."""
+
+    pos_strategy: Strategy = Strategy.easy
+    neg_strategy: Strategy = Strategy.semihard
+
+
+@choice("miner", "batch_hard")
+@dataclass
+class BatchHardMinerConfig(MinerConfig):
+    """Each anchor's farthest positive and nearest negative (Hermans et al. 2017)."""
+
+
+@choice("miner", "distance_weighted")
+@dataclass
+class DistanceWeightedMinerConfig(MinerConfig):
+    """Negatives drawn evenly over distances (Wu et al. 2017)."""
+
+    cutoff: float = option(0.5, above=0, at_most=2)
+    """Distances below it count as it."""
+    nonzero_loss_cutoff: float = option(1.4, above=0, at_most=2)
+    """Negatives farther away are not drawn."""
+
+
+@choice("miner", "hdc")
+@dataclass
+class HDCMinerConfig(MinerConfig):
+    """The hardest share of the positive and of the negative pairs (Yuan et al. 2017)."""
+
+    filter_percentage: float = option(0.5, above=0, at_most=1)
+
+
+@choice("miner", "multi_similarity")
+@dataclass
+class MultiSimilarityMinerConfig(MinerConfig):
+    """Pairs that are harder than the anchor's hardest of the other kind, within epsilon (Wang et al. 2019)."""
+
+    epsilon: float = option(0.1, at_least=0)
+
+
+@choice("miner", "pair_margin")
+@dataclass
+class PairMarginMinerConfig(MinerConfig):
+    """Positive pairs farther than one margin, and negative pairs nearer than the other."""
+
+    pos_margin: float = option(0.2, at_least=0)
+    neg_margin: float = option(0.8, at_least=0)
+
+
+class TripletKind(Enum):
+    """all: those that violate the margin. hard, semihard: of them, with a nearer or farther negative. easy: the rest."""
+
+    all = "all"
+    hard = "hard"
+    semihard = "semihard"
+    easy = "easy"
+
+
+@choice("miner", "triplet_margin")
+@dataclass
+class TripletMarginMinerConfig(MinerConfig):
+    """Triplets by their margin."""
+
+    margin: float = option(0.2, at_least=0)
+    type_of_triplets: TripletKind = TripletKind.all
+
+
+@choice("miner", "uniform_histogram")
+@dataclass
+class UniformHistogramMinerConfig(MinerConfig):
+    """Pairs drawn evenly over bins of distance."""
+
+    num_bins: int = option(100, at_least=1)
+    pos_per_bin: int = option(10, at_least=1)
+    neg_per_bin: int = option(10, at_least=1)

@@ -1,0 +1,105 @@
+"""The terms of a training loss that are lapel's own; pytorch-metric-learning's are in `library_losses`."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from lapel.config.miner import MinerConfig
+from lapel.config.options import Options, choice, option
+
+
+class Label(Enum):
+    """Which label of an image an objective reads."""
+
+    item = "item"
+    category = "category"
+
+
+@dataclass
+class ObjectiveConfig(Options):
+    """One weighted term of the training loss."""
+
+    weight: float = option(1.0, at_least=0)
+    """Factor of this term in the sum."""
+    label: Label = Label.item
+    """The label that says which images are alike."""
+    miner: MinerConfig | None = None
+    """Chooses the pairs or triplets of the batch that count."""
+    memory: int = option(0, at_least=0)
+    """Embeddings of this and of earlier batches that each image is compared with; 0 for those of its batch alone."""
+
+
+class ContrastiveForm(Enum):
+    """bell: `d^2` and `max(0, m^2 - d^2)` (Bell & Bala 2015). hadsell: `d^2` and `max(0, m - d)^2` (Hadsell 2006)."""
+
+    bell = "bell"
+    hadsell = "hadsell"
+
+
+class Pairs(Enum):
+    """given: the pairs that the sampler chose. all: every pair of the batch."""
+
+    given = "given"
+    all = "all"
+
+
+class Reduction(Enum):
+    """What a sum of pair or triplet losses is divided by: the number of terms above zero, or of all terms."""
+
+    active = "active"
+    mean = "mean"
+
+
+@choice("objective", "contrastive", also_as="loss")
+@dataclass
+class ContrastiveConfig(ObjectiveConfig):
+    """Contrastive loss on pairs: alike ones are pulled together, the others pushed apart up to the margin."""
+
+    form: ContrastiveForm = ContrastiveForm.bell
+    pairs: Pairs = Pairs.all
+    margin: float = option(1.0, above=0)
+    """Euclidean distance beyond which a negative pair is left alone."""
+    reduction: Reduction = Reduction.mean
+    """How each kind of pair (positive, negative) is averaged, before the two averages are added."""
+
+
+class Triplets(Enum):
+    """given: from the sampler. The others: from the batch, all valid ones, the semi-hard, or each anchor's hardest."""
+
+    given = "given"
+    batch_all = "batch_all"
+    semi_hard = "semi_hard"
+    hard = "hard"
+
+
+@choice("objective", "triplet", also_as="loss")
+@dataclass
+class TripletConfig(ObjectiveConfig):
+    """Triplet loss `max(0, d(a, p) - d(a, n) + margin)` with euclidean distances (Schroff et al. 2015)."""
+
+    triplets: Triplets = Triplets.semi_hard
+    margin: float = option(0.2, above=0)
+    """How much farther than the positive the negative must be."""
+    reduction: Reduction = Reduction.active
+
+
+@choice("objective", "supcon", also_as="loss")
+@dataclass
+class SupConConfig(ObjectiveConfig):
+    """Supervised contrastive loss on cosines: of all other images of the batch, those of the item (Khosla 2020)."""
+
+    temperature: float = option(0.1, above=0)
+    """What cosines are divided by: the lower, the more the nearest negatives count."""
+
+
+@choice("objective", "cross_entropy")
+@dataclass
+class CrossEntropyConfig(ObjectiveConfig):
+    """A linear classifier on the embedding before it is normalised, with cross-entropy: the Cat part of Bell & Bala."""
+
+    label: Label = Label.category
+    smoothing: float = option(0.0, at_least=0, at_most=0.9)
+    """Share of the target that is spread over all classes."""
+
+
+# Losses that can compare a batch with embeddings of earlier ones.
+OWN_WITH_MEMORY = (ContrastiveConfig, TripletConfig, SupConConfig)

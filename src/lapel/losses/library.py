@@ -1,0 +1,211 @@
+"""pytorch-metric-learning's losses and miners, built from their configs, on a batch or against earlier embeddings."""
+
+from dataclasses import fields
+from enum import Enum
+from typing import Any
+
+import torch
+from pytorch_metric_learning import losses, miners
+from pytorch_metric_learning.utils import loss_and_miner_utils
+from torch import Tensor, nn
+
+from lapel.config import (
+    AngularConfig,
+    AngularMinerConfig,
+    ArcFaceConfig,
+    BatchEasyHardMinerConfig,
+    BatchHardMinerConfig,
+    CircleConfig,
+    CosFaceConfig,
+    DistanceWeightedMinerConfig,
+    DynamicSoftMarginConfig,
+    FastAPConfig,
+    GeneralizedLiftedConfig,
+    HDCMinerConfig,
+    HistogramConfig,
+    IntraPairVarianceConfig,
+    LargeMarginSoftmaxConfig,
+    LibraryLossConfig,
+    LiftedConfig,
+    MarginConfig,
+    MinerConfig,
+    MultiSimilarityConfig,
+    MultiSimilarityMinerConfig,
+    NCAConfig,
+    NormalizedSoftmaxConfig,
+    NPairsConfig,
+    NTXentConfig,
+    ObjectiveConfig,
+    P2SGradConfig,
+    PairMarginMinerConfig,
+    PNPConfig,
+    ProxyAnchorConfig,
+    ProxyNCAConfig,
+    RankedListConfig,
+    SmoothAPConfig,
+    SNRContrastiveConfig,
+    SoftTripleConfig,
+    SphereFaceConfig,
+    SubCenterArcFaceConfig,
+    ThresholdConsistentMarginConfig,
+    TripletMarginMinerConfig,
+    TupletMarginConfig,
+    UniformHistogramMinerConfig,
+)
+from lapel.errors import LapelError
+from lapel.losses.distances import IndicesTuple, References
+
+LOSSES: dict[type[LibraryLossConfig], Any] = {
+    AngularConfig: losses.AngularLoss,
+    ArcFaceConfig: losses.ArcFaceLoss,
+    CircleConfig: losses.CircleLoss,
+    CosFaceConfig: losses.CosFaceLoss,
+    DynamicSoftMarginConfig: losses.DynamicSoftMarginLoss,
+    FastAPConfig: losses.FastAPLoss,
+    GeneralizedLiftedConfig: losses.GeneralizedLiftedStructureLoss,
+    HistogramConfig: losses.HistogramLoss,
+    IntraPairVarianceConfig: losses.IntraPairVarianceLoss,
+    LargeMarginSoftmaxConfig: losses.LargeMarginSoftmaxLoss,
+    LiftedConfig: losses.LiftedStructureLoss,
+    MarginConfig: losses.MarginLoss,
+    MultiSimilarityConfig: losses.MultiSimilarityLoss,
+    NCAConfig: losses.NCALoss,
+    NormalizedSoftmaxConfig: losses.NormalizedSoftmaxLoss,
+    NPairsConfig: losses.NPairsLoss,
+    NTXentConfig: losses.NTXentLoss,
+    P2SGradConfig: losses.P2SGradLoss,
+    PNPConfig: losses.PNPLoss,
+    ProxyAnchorConfig: losses.ProxyAnchorLoss,
+    ProxyNCAConfig: losses.ProxyNCALoss,
+    RankedListConfig: losses.RankedListLoss,
+    SmoothAPConfig: losses.SmoothAPLoss,
+    SNRContrastiveConfig: losses.SignalToNoiseRatioContrastiveLoss,
+    SoftTripleConfig: losses.SoftTripleLoss,
+    SphereFaceConfig: losses.SphereFaceLoss,
+    SubCenterArcFaceConfig: losses.SubCenterArcFaceLoss,
+    ThresholdConsistentMarginConfig: losses.ThresholdConsistentMarginLoss,
+    TupletMarginConfig: losses.TupletMarginLoss,
+}
+
+MINERS: dict[type[MinerConfig], Any] = {
+    AngularMinerConfig: miners.AngularMiner,
+    BatchEasyHardMinerConfig: miners.BatchEasyHardMiner,
+    BatchHardMinerConfig: miners.BatchHardMiner,
+    DistanceWeightedMinerConfig: miners.DistanceWeightedMiner,
+    HDCMinerConfig: miners.HDCMiner,
+    MultiSimilarityMinerConfig: miners.MultiSimilarityMiner,
+    PairMarginMinerConfig: miners.PairMarginMiner,
+    TripletMarginMinerConfig: miners.TripletMarginMiner,
+    UniformHistogramMinerConfig: miners.UniformHistogramMiner,
+}
+
+# Losses that have weights of their own: a proxy, or a classifier's vector, for each label.
+PROXIES = (
+    ArcFaceConfig,
+    CosFaceConfig,
+    LargeMarginSoftmaxConfig,
+    NormalizedSoftmaxConfig,
+    ProxyAnchorConfig,
+    ProxyNCAConfig,
+    SoftTripleConfig,
+    SphereFaceConfig,
+    SubCenterArcFaceConfig,
+)
+
+
+class LibraryLoss(nn.Module):
+    """A loss of pytorch-metric-learning, called as lapel's own are.
+
+    Args:
+        config: of the loss.
+        dimensions: of the embedding.
+        classes: labels there are.
+    """
+
+    def __init__(self, config: LibraryLossConfig, dimensions: int, classes: int) -> None:
+        super().__init__()
+        options = own_options(config, type(config), ObjectiveConfig)
+        if isinstance(config, PROXIES):
+            options |= {"num_classes": classes, "embedding_size": dimensions}
+        elif isinstance(config, P2SGradConfig):
+            options |= {"num_classes": classes, "descriptors_dim": dimensions}
+        self.loss = LOSSES[type(config)](**options)
+        self.sorts = isinstance(config, SmoothAPConfig)
+        if isinstance(config, DynamicSoftMarginConfig):
+            # The library keeps it as a plain attribute, which no checkpoint would hold.
+            histogram = self.loss.hist_
+            del self.loss.hist_
+            self.loss.register_buffer("hist_", histogram)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: IndicesTuple = None,
+        references: References | None = None,
+    ) -> Tensor:
+        """Scalar loss of unit vectors `[batch, dimensions]` with int64 labels `[batch]`.
+
+        Raises:
+            LapelError: smooth_ap is given items with different numbers of images.
+        """
+        if self.sorts:
+            embeddings, labels = _sorted_by_label(embeddings, labels)
+        if references is None:
+            return self.loss(embeddings, labels, indices_tuple)
+        if indices_tuple is None:
+            pairs = loss_and_miner_utils.get_all_pairs_indices(labels, references.labels)
+            indices_tuple = without_own(pairs, references)
+        return self.loss(embeddings, labels, indices_tuple, references.embeddings, references.labels)
+
+
+def _sorted_by_label(embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """What smooth-AP takes for granted: images of one item side by side, and as many of each."""
+    counts = torch.unique(labels, return_counts=True)[1]
+    if counts.min() != counts.max():
+        raise LapelError(
+            f"loss=smooth_ap: needs as many images of each item in a batch, there are {int(counts.min())} to "
+            f"{int(counts.max())}; use sampler=balanced with data.batch_size = sampler.items x sampler.images"
+        )
+    order = labels.argsort(stable=True)
+    return embeddings[order], labels[order]
+
+
+class Miner(nn.Module):
+    """A miner of pytorch-metric-learning.
+
+    Args:
+        config: of the miner.
+        form: 4 for pairs, 3 for triplets, None for whichever it finds.
+    """
+
+    def __init__(self, config: MinerConfig, form: int | None) -> None:
+        super().__init__()
+        self.miner = MINERS[type(config)](**own_options(config, type(config), MinerConfig))
+        self.form = form
+
+    def forward(self, embeddings: Tensor, labels: Tensor, references: References | None) -> tuple[Tensor, ...]:
+        """Positions (a1, p, a2, n) or (a, p, n): anchors in the batch, the others in the references if given."""
+        if references is None:
+            mined = self.miner(embeddings, labels)
+        else:
+            mined = self.miner(embeddings, labels, references.embeddings, references.labels)
+            mined = without_own(mined, references)
+        if self.form == 4:
+            return loss_and_miner_utils.convert_to_pairs(mined, labels)
+        return loss_and_miner_utils.convert_to_triplets(mined, labels) if self.form == 3 else mined
+
+
+def without_own(indices: tuple[Tensor, ...], references: References) -> tuple[Tensor, ...]:
+    """Pairs or triplets without those whose positive is the anchor's own copy among the references."""
+    kept = references.own[indices[0]] != indices[1]
+    if len(indices) == 3:
+        return tuple(each[kept] for each in indices)
+    return indices[0][kept], indices[1][kept], *indices[2:]
+
+
+def own_options(config: Any, cls: type, base: type) -> dict[str, Any]:
+    """The options that a config adds to those of its base: what the library's class takes, by the same names."""
+    shared = {each.name for each in fields(base)}
+    values = {each.name: getattr(config, each.name) for each in fields(cls) if each.name not in shared}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}

@@ -1,0 +1,94 @@
+"""A variant's objectives: losses with their weights, labels, miners and memories."""
+
+from torch import Tensor, nn
+
+from lapel.config import (
+    ContrastiveConfig,
+    CrossEntropyConfig,
+    Label,
+    LibraryLossConfig,
+    ObjectiveConfig,
+    SupConConfig,
+    TripletConfig,
+    VariantConfig,
+)
+from lapel.losses.classifier import CrossEntropyLoss
+from lapel.losses.contrastive import ContrastiveLoss
+from lapel.losses.distances import IndicesTuple
+from lapel.losses.library import LibraryLoss, Miner
+from lapel.losses.memory import CrossBatchMemory
+from lapel.losses.supcon import SupConLoss
+from lapel.losses.triplet import TripletLoss
+
+
+class Objective(nn.Module):
+    """One term of the training loss: a loss with its weight, the label it reads and the embedding it is given.
+
+    Args:
+        config: of the objective.
+        loss: called as pytorch-metric-learning's are.
+        dimensions: of the embedding.
+    """
+
+    def __init__(self, config: ObjectiveConfig, loss: nn.Module, dimensions: int) -> None:
+        super().__init__()
+        self.loss = loss
+        self.weight = config.weight
+        self.label = config.label
+        self.reads_raw = isinstance(config, CrossEntropyConfig)
+        form = 4 if isinstance(config, ContrastiveConfig) else 3 if isinstance(config, TripletConfig) else None
+        self.miner = None if config.miner is None else Miner(config.miner, form)
+        self.memory = CrossBatchMemory(config.memory, dimensions) if config.memory else None
+        self.reads_given = isinstance(config, ContrastiveConfig | TripletConfig)
+
+    def forward(
+        self, raw: Tensor, embeddings: Tensor, items: Tensor, categories: Tensor, indices_tuple: IndicesTuple
+    ) -> Tensor:
+        """Scalar, not yet weighted.
+
+        Args:
+            raw: `[batch, dimensions]`, before normalisation.
+            embeddings: `[batch, dimensions]`, as the metric compares them.
+            items, categories: int64 `[batch]`.
+            indices_tuple: from the sampler.
+        """
+        labels = items if self.label is Label.item else categories
+        given = raw if self.reads_raw else embeddings
+        references = None if self.memory is None else self.memory.remember(given, labels)
+        tuples = indices_tuple if self.reads_given else None
+        if self.miner is not None:
+            tuples = self.miner(given, labels, references)
+        if references is None:
+            return self.loss(given, labels, tuples)
+        return self.loss(given, labels, tuples, references)
+
+
+def build(variant: VariantConfig, dimensions: int, items: int, categories: int) -> nn.ModuleDict:
+    """The variant's objectives by name.
+
+    Args:
+        variant: options.
+        dimensions: of the embedding.
+        items, categories: how many of each the catalogue has.
+    """
+    objectives = nn.ModuleDict()
+    for name, config in variant.objectives.items():
+        classes = items if config.label is Label.item else categories
+        objectives[name] = Objective(config, _loss(config, dimensions, classes), dimensions)
+    return objectives
+
+
+def _loss(config: ObjectiveConfig, dimensions: int, classes: int) -> nn.Module:
+    match config:
+        case ContrastiveConfig():
+            return ContrastiveLoss(config)
+        case TripletConfig():
+            return TripletLoss(config)
+        case SupConConfig():
+            return SupConLoss(config)
+        case CrossEntropyConfig():
+            return CrossEntropyLoss(config, dimensions, classes)
+        case LibraryLossConfig():
+            return LibraryLoss(config, dimensions, classes)
+        case _:
+            raise TypeError(f"no loss for {type(config).__name__}")
