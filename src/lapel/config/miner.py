@@ -84,7 +84,7 @@ class PairMarginMinerConfig(MinerConfig):
 
 
 class TripletKind(Enum):
-    """all: those that violate the margin. hard, semihard: of them, with a nearer or farther negative. easy: the rest."""
+    """all: those that violate the margin; hard, semihard: of them, with a nearer, farther negative. easy: the rest."""
 
     all = "all"
     hard = "hard"
