@@ -3,7 +3,8 @@
     python bench/training.py [overrides of train.py]
 
 Both run in this process, in turns, on the same network, batch shape, precision and number of threads; the medians are
-printed as one JSON object. `fit` includes sampling, gathering, augmentation, losses, logging and the progress bar.
+printed as one JSON object. `fit` includes sampling, gathering, augmentation, losses, logging and the progress bar. A
+turn has as many steps as take about a quarter of a minute; the val part, which is not timed, is kept small.
 """
 
 import json
@@ -19,33 +20,42 @@ from pathlib import Path
 import torch
 
 from lapel.composing import compose
-from lapel.config import Precision, TrainConfig
+from lapel.config import PhotosConfig, Precision, TrainConfig
 from lapel.cores import available_cores
 from lapel.devices import choose_device, choose_precision
 from lapel.encoder import build
+from lapel.hydra_app import quoted_arguments
 from lapel.training import fit
 
 ROUNDS = 5
-STEPS = 60
-WARM_UP = 5
+SECONDS = 15.0
+FEWEST, MOST = 6, 60
+WARM_UP = 3
+VAL_SHARE = 0.01
 
 
 def main() -> None:
     """Measure, then print."""
-    config: TrainConfig = compose("train", sys.argv[1:])
-    config = replace(config, trainer=replace(config.trainer, max_steps=STEPS))
+    config: TrainConfig = compose("train", quoted_arguments(sys.argv[1:], "train"))
+    if isinstance(config.data, PhotosConfig):
+        config = replace(config, data=replace(config.data, val_share=VAL_SHARE))
     device = choose_device(config.trainer.accelerator)
     torch.set_num_threads(config.trainer.threads or available_cores())
     logging.basicConfig(level=logging.WARNING)
+    one_step = config.data.batch_size / ready_batches(config, device, 1)
+    steps = max(FEWEST, min(MOST, round(SECONDS / one_step)))
+    config = replace(config, trainer=replace(config.trainer, max_steps=steps))
     ceiling, reached = [], []
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # training moves the link runs/latest of the working directory
         for number in range(ROUNDS):
-            ceiling.append(ready_batches(config, device))
+            ceiling.append(ready_batches(config, device, steps))
             reached.append(training(config, Path(scratch) / str(number)))
         os.chdir("/")
     value, peer_value = statistics.median(reached), statistics.median(ceiling)
     shape = f"{config.data.batch_size}x{config.data.channels}x{config.data.height}x{config.data.width}"
+    if isinstance(config.data, PhotosConfig):
+        shape += f"/{config.data.store.name}"
     print(
         json.dumps(
             {
@@ -60,25 +70,27 @@ def main() -> None:
     )
 
 
-def ready_batches(config: TrainConfig, device: torch.device) -> float:
+def ready_batches(config: TrainConfig, device: torch.device, steps: int) -> float:
     """Images/s of forward, a mean loss, backward and step on one batch that lies ready on the device."""
     data = config.data
     encoder = build(config.encoder, data, config.variant.metric).to(device).train()
-    optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-3, fused=True)
+    optimizer = torch.optim.AdamW([each for each in encoder.parameters() if each.requires_grad], lr=1e-3, fused=True)
     batch = torch.randn(data.batch_size, data.channels, data.height, data.width, device=device)
     autocast = choose_precision(config.trainer.precision, device) is Precision.bf16
     started = 0.0
-    for step in range(WARM_UP + STEPS):
+    for step in range(WARM_UP + steps):
         if step == WARM_UP:
             synchronize(device)
             started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            loss = encoder.head(encoder.trunk(batch).mean(dim=(2, 3))).float().mean()
+            features = encoder.trunk(batch)
+            pooled = features.mean(dim=(2, 3)) if features.dim() == 4 else features
+            loss = encoder.head(pooled).float().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     synchronize(device)
-    return STEPS * data.batch_size / (time.perf_counter() - started)
+    return steps * data.batch_size / (time.perf_counter() - started)
 
 
 def training(config: TrainConfig, folder: Path) -> float:
