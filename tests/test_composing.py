@@ -114,6 +114,8 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
         ("variant.objectives.pair.pairs=given", ["variant.objectives.pair.pairs=given", "sampler=pairs"]),
         ("sampler.images=200", ["data.batch_size", "sampler.items x sampler.images"]),
         ("trainer.devices=1000", ["trainer.devices=1000", "data.batch_size"]),
+        ("loss.margin=1", ["loss.margin", "no loss to change", "loss=NAME"]),
+        ("miner.epsilon=1", ["miner.epsilon", "no miner to change", "miner=NAME"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line(override: str, told: list[str]) -> None:

@@ -45,6 +45,11 @@ def compose(command: str, overrides: list[str]) -> Any:
             return to_config(hydra_compose(command, overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise LapelError(explain(error, COMMANDS[command])) from error
+    except AssertionError as error:  # OmegaConf's, at an option of a group in which nothing is chosen
+        if (key := _option_of_nothing(overrides, COMMANDS[command])) is None:
+            raise
+        group = key.lstrip("+").partition(".")[0]
+        raise LapelError(f"{key}: there is no {group} to change; choose one as well, with {group}=NAME") from error
 
 
 def to_config(composed: DictConfig) -> Any:
@@ -126,6 +131,13 @@ def _explain_missing_choice(match: re.Match[str]) -> str:
     name = path.removeprefix(f"{group}/")
     allowed = listed.split()
     return f"{group}={name}: no such {group}; allowed are {', '.join(allowed)}{_closest(name, allowed)}"
+
+
+def _option_of_nothing(overrides: list[str], command: type) -> str | None:
+    """The first key that changes something inside a group that is empty by default and not chosen; None without one."""
+    keys = [each.partition("=")[0] for each in overrides]
+    empty = {each.name for each in fields(command) if each.default is None} - set(keys)
+    return next((key for key in keys if key.lstrip("+").partition(".")[0] in empty), None)
 
 
 def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
