@@ -3,68 +3,17 @@
 import os
 import stat
 import zipfile
-import zlib
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from lapel.datasets.archive import DEFLATED, STORED, Location, read_directory
 from lapel.errors import LapelError
 from lapel.paths import user_path
 
 # How deep below the root archives are looked for: DeepFashion has Img/img.zip in a folder of the benchmark's name.
 ARCHIVE_DEPTH = 3
-
-LOCAL_HEADER = 30
-ENCRYPTED = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Location:
-    """Where the bytes of one file are; small, so that lists of them travel to other processes.
-
-    Args:
-        path: file on disk, or archive that holds it.
-        header: offset of its local header in the archive; -1 for a file on disk.
-        stored: bytes that it takes in the archive.
-        method: of its compression, as `zipfile` numbers them.
-        checksum: CRC-32 of its content.
-    """
-
-    path: str
-    header: int = -1
-    stored: int = 0
-    method: int = zipfile.ZIP_STORED
-    checksum: int = 0
-
-    def read(self) -> bytes:
-        """The file's content.
-
-        Raises:
-            LapelError: it cannot be read, or is damaged.
-        """
-        try:
-            return Path(self.path).read_bytes() if self.header < 0 else self._from_archive()
-        except (OSError, zlib.error) as error:
-            raise LapelError(getattr(error, "strerror", None) or str(error)) from error
-
-    def _from_archive(self) -> bytes:
-        # Not by zipfile: its checks and locks take as long as decoding a small photo.
-        handle = _opened(self.path)
-        header = os.pread(handle, LOCAL_HEADER, self.header)
-        names = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-        content = os.pread(handle, self.stored, self.header + LOCAL_HEADER + names)
-        if self.method == zipfile.ZIP_DEFLATED:
-            content = zlib.decompress(content, wbits=-15)
-        if zlib.crc32(content) != self.checksum:
-            raise LapelError("damaged in its archive (checksum differs)")
-        return content
-
-
-@lru_cache(maxsize=8)
-def _opened(archive: str) -> int:
-    return os.open(archive, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class Tree:
@@ -94,20 +43,16 @@ class Tree:
         return sorted(found for pattern in patterns for found in self.root.glob(pattern) if found.is_file())
 
     @cached_property
-    def members(self) -> dict[str, tuple[Path, zipfile.ZipInfo]]:
-        """Path -> archive and entry, of every file in an archive."""
-        found: dict[str, tuple[Path, zipfile.ZipInfo]] = {}
+    def members(self) -> dict[str, Location]:
+        """Path -> place, of every file in an archive; of two with one path the first archive's."""
+        found: dict[str, Location] = {}
         for archive in self.archives:
             where = "" if archive == self.root else archive.parent.relative_to(self.root).as_posix() + "/"
             where = where.removeprefix("./")
-            try:
-                with zipfile.ZipFile(archive) as opened:
-                    entries = opened.infolist()
-            except (OSError, zipfile.BadZipFile) as error:
-                raise LapelError(f"{archive}: not a readable zip archive ({error}); get it again") from error
-            for entry in entries:
-                if not entry.is_dir():
-                    found.setdefault(where + entry.filename, (archive, entry))
+            inside = read_directory(archive)
+            if where:
+                inside = {where + name: location for name, location in inside.items()}
+            found = {**found, **inside, **found} if found else inside
         return found
 
     def has(self, name: str) -> bool:
@@ -125,14 +70,14 @@ class Tree:
         """
         if self._on_disk(name):
             return Location(str(self.root / name))
-        if name not in self.members:
+        location = self.members.get(name)
+        if location is None:
             raise LapelError(f"{self.root / name}: no such file")
-        archive, entry = self.members[name]
-        if entry.flag_bits & ENCRYPTED:
-            raise LapelError(f"{archive}: is encrypted; unpack it there, with the password that its owners give")
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise LapelError(f"{archive}: is compressed in a way that is not read here; unpack it there")
-        return Location(str(archive), entry.header_offset, entry.compress_size, entry.compress_type, entry.CRC)
+        if location.encrypted:
+            raise LapelError(f"{location.path}: is encrypted; unpack it there, with the password that its owners give")
+        if location.method not in (STORED, DEFLATED):
+            raise LapelError(f"{location.path}: is compressed in a way that is not read here; unpack it there")
+        return location
 
     def text(self, name: str) -> str:
         """A text file's content.
@@ -177,11 +122,11 @@ class Tree:
 
         An archive's member has the time of the archive.
         """
-        times = {archive: archive.stat().st_mtime_ns for archive in self.archives}
+        times = {str(archive): archive.stat().st_mtime_ns for archive in self.archives}
         stamp = self._stamp if self._holds_folders else self._packed_stamp
         return np.array([stamp(name, times) for name in names], dtype=np.int64).reshape(-1, 2)
 
-    def _stamp(self, name: str, times: dict[Path, int]) -> tuple[int, int]:
+    def _stamp(self, name: str, times: dict[str, int]) -> tuple[int, int]:
         try:
             state = os.stat(f"{self.root}/{name}")  # noqa: PTH116  # a Path for each takes several times as long
             if stat.S_ISREG(state.st_mode):
@@ -190,11 +135,9 @@ class Tree:
             pass
         return self._packed_stamp(name, times)
 
-    def _packed_stamp(self, name: str, times: dict[Path, int]) -> tuple[int, int]:
-        if name not in self.members:
-            return -1, -1
-        archive, entry = self.members[name]
-        return entry.file_size, times[archive]
+    def _packed_stamp(self, name: str, times: dict[str, int]) -> tuple[int, int]:
+        location = self.members.get(name)
+        return (-1, -1) if location is None else (location.size, times[location.path])
 
     @cached_property
     def _holds_folders(self) -> bool:

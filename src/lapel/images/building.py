@@ -44,7 +44,7 @@ PIXELS_FILE = "pixels.npy"
 
 
 class Readable(Protocol):
-    """A file's content: `Location` of `lapel.datasets.tree`."""
+    """A file's content: `Location` of `lapel.datasets.archive`."""
 
     def read(self) -> bytes:
         """All of it; LapelError where it cannot be had."""
@@ -235,29 +235,31 @@ class Part:
     bad: dict[int, str]
 
 
-def _decode_part(photos: Photos, start: int, handle: int, offset: int) -> Part:
+def _decode_part(photos: Photos, start: int, handle: int, offset: int, buffer: np.ndarray) -> Part:
+    """Decode the photos from `start` on into the file; `buffer` is room for their pixels, used again for each part."""
     rows = range(start, min(start + PART, len(photos.names)))
     sizes = np.zeros((len(rows), 2), np.int32)
     fingerprints = np.zeros((len(rows), FINGERPRINT_BYTES), np.uint8)
-    buffer = np.zeros((len(rows), *photos.shape[1:]) if photos.keep_pixels else 0, np.uint8)
     bad = {}
     for number, row in enumerate(rows):
         try:
             pixels, sizes[number], mark = photos.inspect(row)
         except LapelError as error:
             bad[row] = str(error)
+            if photos.keep_pixels:
+                buffer[number] = 0
             continue
         fingerprints[number] = np.frombuffer(mark, np.uint8)
         if pixels is not None:
             buffer[number] = pixels
     if photos.keep_pixels:
         # Not through a memory map: its pages would count as this process's memory.
-        _write_at(handle, buffer.tobytes(), offset + start * int(np.prod(photos.shape[1:])))
+        _write_at(handle, buffer[: len(rows)].data.cast("B"), offset + start * int(np.prod(photos.shape[1:])))
     return Part(start, sizes, fingerprints, bad)
 
 
-def _write_at(handle: int, content: bytes, offset: int) -> None:
-    rest = memoryview(content)
+def _write_at(handle: int, content: memoryview, offset: int) -> None:
+    rest = content
     while rest:
         written = os.pwrite(handle, rest, offset)
         rest, offset = rest[written:], offset + written
@@ -330,9 +332,10 @@ def _work(photos: Photos, path: Path, offset: int, share: range, writer: Connect
 
 def _decode_share(photos: Photos, path: Path, offset: int, share: range) -> Iterator[Part]:
     handle = os.open(path, os.O_WRONLY) if photos.keep_pixels else -1
+    buffer = np.zeros((PART, *photos.shape[1:]) if photos.keep_pixels else 0, np.uint8)
     try:
         for number in share:
-            yield _decode_part(photos, number * PART, handle, offset)
+            yield _decode_part(photos, number * PART, handle, offset, buffer)
     finally:
         if photos.keep_pixels:
             os.close(handle)
