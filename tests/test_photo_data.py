@@ -630,3 +630,120 @@ def test_decode_and_store_agree(listed: Path):
     config: DataConfig = data_config("data=table", f"data.table={listed}", "data.size=32")
     store = open_store(datasets.load(config), config)
     np.testing.assert_array_equal(store.gather(np.array([2]))[0].numpy(), decode(listed.parent / "p2.png", 3))
+
+
+# ---------------------------------------------------------------------------------- found by people who tried
+
+
+def test_a_filter_on_numbers_with_gaps_keeps_what_is_known_to_fit(listed: Path):
+    table = pd.read_csv(listed)
+    table["year"] = ["" if row == 0 else str(2010 + row % 3) for row in range(len(table))]
+    table.to_csv(listed, index=False)
+    for where, expected in (("year > 2010", 2 / 3), ("year != 2010", 2 / 3), ('year == 2011 and colour != ""', 1 / 3)):
+        kept = load("data=table", f"data.table={listed}", f"data.where='{where}'")
+        assert len(kept) == pytest.approx(expected * len(table), abs=1)
+        assert "p0.png" not in set(kept.table["image"])
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "told"),
+    [
+        (photo_trees.category, "deepfashion_inshop", "names 2 columns .*must name 3; is it another benchmark's"),
+        (photo_trees.inshop, "deepfashion_consumer2shop", "names 3 columns .*must name 4"),
+        (photo_trees.consumer2shop, "deepfashion_category", "has none of|must name"),
+    ],
+)
+def test_another_benchmark_in_the_folder_is_told(made: Any, asked: str, told: str, tmp_path: Path):
+    root = made(tmp_path / "tree")
+    with pytest.raises(LapelError, match=told):
+        load(f"data={asked}", f"data.root={root}")
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "sizes.npy", "fingerprints.npy", "about.json"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "gone"])
+def test_a_damaged_store_is_built_again(listed: Path, own_cache: Path, name: str, damage: str):
+    expected = load("data=table", f"data.table={listed}").photos
+    assert expected is not None
+    pixels = np.array(expected.built.pixels())
+    (store,) = stores(own_cache)
+    content = (store / name).read_bytes()
+    if damage == "gone":
+        (store / name).unlink()
+    else:
+        (store / name).write_bytes({"empty": b"", "cut": content[:-9], "zeros": bytes(len(content))}[damage])
+    found = load("data=table", f"data.table={listed}").photos
+    assert found is not None
+    np.testing.assert_array_equal(found.built.pixels(), pixels)
+    np.testing.assert_array_equal(found.built.fingerprints, expected.built.fingerprints)
+
+
+def test_names_that_are_no_text_are_dropped_and_reported(tmp_path: Path):
+    for item in ("coat", "hat"):
+        for view in range(4):
+            photo_trees.save(tmp_path / "photos" / item / f"{view}.png", photo_trees.photo(1, view))
+    os.rename(tmp_path / "photos/hat/3.png", os.fsencode(tmp_path / "photos/hat") + b"/\xff.png")  # noqa: PTH104  # bytes
+    catalog = load("data=folder", f"data.root={tmp_path / 'photos'}")
+    assert dropped(catalog)["name is not UTF-8"] == ["hat/\\udcff.png"]
+    assert len(catalog) == 7
+
+
+def test_the_image_column_keeps_its_own_name_too(listed: Path):
+    table = pd.read_csv(listed).rename(columns={"image": "path"})
+    table.to_csv(listed, index=False)
+    catalog = load("data=table", f"data.table={listed}", "data.image=path", "data.where='path != \"p0.png\"'")
+    assert len(catalog) == len(table) - 1
+    items = load("data=table", f"data.table={listed}", "data.image=path", "data.item=path").item_names
+    assert len(items) == len(table)
+
+
+def test_a_table_is_looked_for_in_the_root_too(listed: Path, working_folder: Path):
+    assert working_folder
+    assert len(load("data=table", f"data.table={listed.name}", f"data.root={listed.parent}")) == 24
+
+
+def test_a_csv_that_names_a_column_twice_is_told(listed: Path):
+    lines = listed.read_text().splitlines()
+    listed.write_text("\n".join([lines[0] + ",item", *(line + ",x" for line in lines[1:])]))
+    with pytest.raises(LapelError, match="names the column item twice"):
+        load("data=table", f"data.table={listed}")
+
+
+def test_lists_in_a_parquet_file_are_several_items(listed: Path):
+    table = pd.read_csv(listed)
+    table["tags"] = [[str(row % 3), "all"] for row in range(len(table))]
+    table.to_parquet(listed.with_suffix(".parquet"))
+    catalog = load("data=table", f"data.table={listed.with_suffix('.parquet')}", "data.item=tags")
+    assert catalog.item_names == ["0", "1", "2", "all"]
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_photos_of_32_bits_are_bad_ones(listed: Path, mode: str):
+    Image.new(mode, (8, 8), 1).save(listed.parent / "p3.tif")
+    listed.write_text(listed.read_text().replace("p3.png", "p3.tif"))
+    catalog = load("data=table", f"data.table={listed}", "data.max_bad=0.5")
+    assert dropped(catalog)["unreadable image"] == ["p3.tif: has 32 bits a pixel; save it with 8 or 16"]
+
+
+def test_an_empty_part_is_told(listed: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("WARNING", logger="lapel"):
+        load("data=table", f"data.table={listed}", "data.split=stratified", "data.val_share=0.01")
+    assert "no image is in val: data.val_share=0.01" in caplog.text
+
+
+def test_a_split_that_was_deleted_is_written_again(listed: Path, working_folder: Path):
+    assert working_folder
+    command = [sys.executable, "-c", "from lapel.data_cli import data_command; data_command()", "prepare"]
+    command += ["data=table", f"data.table={listed}", f"data.cache={listed.parent / 'cache'}"]
+    environment = os.environ | {"XDG_CACHE_HOME": str(listed.parent / "xdg")}
+    told = [subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout]
+    (split,) = (listed.parent / "cache" / "splits").glob("*.csv")
+    split.unlink()
+    told.append(subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout)
+    assert split.is_file()
+    assert told[0] == told[1]
+
+
+def test_a_cache_that_cannot_be_written_is_told(listed: Path):
+    (listed.parent / "file").write_text("")
+    with pytest.raises(LapelError, match=r"file: cannot be written \(.*\); data\.cache=FOLDER names another place"):
+        load("data=table", f"data.table={listed}", f"data.cache={listed.parent / 'file'}")

@@ -1,6 +1,7 @@
 """lapel's folder in the user's cache, and entries in it that are built once, whole, and shared by concurrent runs."""
 
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -8,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lapel.paths import user_path
+
+logger = logging.getLogger(__name__)
 
 
 def cache_folder(given: str | None = None) -> Path:
@@ -18,7 +21,7 @@ def cache_folder(given: str | None = None) -> Path:
     return Path(base) / "lapel"
 
 
-def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
+def built_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool] = Path.is_dir) -> Path:
     """A folder that `build` fills, where it is not there yet.
 
     It is filled under a temporary name and renamed: whoever sees the folder sees it whole, and a builder that is killed
@@ -27,13 +30,17 @@ def built_once(folder: Path, build: Callable[[Path], None]) -> Path:
     Args:
         folder: of the entry.
         build: fills the folder that it is given.
+        is_whole: whether a folder is as it was built; one that somebody has damaged is built again.
     """
-    if folder.is_dir():
+    if folder.is_dir() and is_whole(folder):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir():
-            return folder
+            if is_whole(folder):
+                return folder
+            logger.warning("%s: is damaged, and is made again", folder)
+            shutil.rmtree(folder)
         partial = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)  # of a builder that was killed: this process holds the lock
         partial.mkdir()

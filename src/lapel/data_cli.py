@@ -1,6 +1,5 @@
 """lapel-data. What it says again of data that has not changed is told without loading anything else."""
 
-import dataclasses
 import gc
 import sys
 from pathlib import Path
@@ -19,6 +18,12 @@ DATA_ACTIONS = {
     "audit": "looks for duplicates, and for items on both sides of a split",
 }
 
+DATA_OPTIONS = {
+    "data=NAME": "the data set, with options as data.root=FOLDER, data.size=80x60 (docs/data.md)",
+    "out=FOLDER": "of check and audit: where pictures and tables go, by default reports/NAME",
+    "bits=N": "of audit: bits of 64 in which the perceptual hashes of near duplicates may differ",
+    "difference=N": "of audit: grey levels, root mean square over the foreground, by which they may differ",
+}
 
 # A catalogue is hundreds of thousands of small objects that stay: looking through them at every 700 new ones, as Python
 # does by default, would take a tenth of the time of `prepare`.
@@ -54,9 +59,7 @@ def _run_data_action(action: str, overrides: list[str]) -> None:
 
 def _data_help() -> str:
     actions = [f"  {name:10}{what}" for name, what in DATA_ACTIONS.items()]
-    from lapel.config import CatalogConfig
-
-    options = [f"  {each.name}=…" for each in dataclasses.fields(CatalogConfig)]
+    options = [f"  {name:14}{what}" for name, what in DATA_OPTIONS.items()]
     return "\n".join(["lapel-data ACTION data=NAME [overrides]", "", *actions, "", "Options:", *options])
 
 
@@ -72,7 +75,7 @@ def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) ->
         raise
     if action == "prepare":
         told = prepare.report(catalog)
-        remember(overrides, told, prepare.watched(config.data), prepare.stores(catalog))
+        remember(overrides, told, prepare.watched(config.data), prepare.made(catalog))
         print(told)
         return
     folder = Path(config.out) if config.out else Path("reports") / name_of(config.data)

@@ -37,7 +37,7 @@ def match_sheet(queries: np.ndarray, found: np.ndarray, right: np.ndarray, capti
     for line in range(lines):
         top = heading + line * (cell + 18 + GAP)
         sheet.paste(framed(queries[line], INK), (GAP, top))
-        pen.text((GAP, top + cell + 1), captions[line], INK)
+        pen.text((GAP, top + cell + 1), " ".join(captions[line].split()), INK)
         for rank in range(k):
             colour = RIGHT if right[line, rank] else WRONG
             sheet.paste(framed(found[line, rank], colour), (left + GAP + rank * (cell + GAP), top))
@@ -62,6 +62,7 @@ def contact_sheet(lines: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
     Args:
         lines: caption, and uint8 `[channels, height, width]` of each picture, which may differ in shape.
     """
+    lines = [(" ".join(text.split()), pictures) for text, pictures in lines]
     columns = max(len(pictures) for _, pictures in lines)
     cell, caption = SIDE + GAP, 18
     widest = math.ceil(max(_text_width(text) for text, _ in lines)) + GAP

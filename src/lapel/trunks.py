@@ -292,4 +292,5 @@ def _read(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the parsers let through whatever they meet
         reason = " ".join(str(error).split()).partition(". ")[0][:200]
-        raise LapelError(f"encoder.weights={path}: cannot be read ({type(error).__name__}: {reason})") from error
+        told = "it is empty or cut short" if isinstance(error, EOFError) else f"{type(error).__name__}: {reason}"
+        raise LapelError(f"encoder.weights={path}: cannot be read as tensors ({told})") from error

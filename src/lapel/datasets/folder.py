@@ -23,13 +23,20 @@ def load(config: FolderConfig) -> Catalog:
         raise LapelError("data.root: must name a folder with a folder for each item")
     tree = Tree(config.root)
     photos = sorted(name for name in tree.names() if "." + name.rpartition(".")[2].lower() in PHOTO_SUFFIXES)
-    table, outside = arrange(photos)
+    table, outside = arrange([name for name in photos if is_unicode(name)])
     if table.empty:
         raise LapelError(f"data.root={config.root}: must hold a folder for each item, with photos in it; none is there")
     listing = Listing(tree.root.stem, tree, "", table)
+    if odd := [name.encode("utf-8", "backslashreplace").decode() for name in photos if not is_unicode(name)]:
+        listing.dropped.append(Dropped("name is not UTF-8", odd))
     if outside:
         listing.dropped.append(Dropped("not in an item's folder", outside))
     return to_catalog(listing, config)
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a name is text: one from a disk may hold other bytes, which Python spells as surrogates."""
+    return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def arrange(photos: list[str]) -> tuple[pd.DataFrame, list[str]]:

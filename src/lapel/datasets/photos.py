@@ -3,6 +3,7 @@
 Each source of photos makes a `Listing`; everything after that is the same for all of them, and happens here.
 """
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from lapel.datasets.splits import divide, identical_groups, save_division
 from lapel.datasets.tree import LocatedFiles, Tree, leaves_root
 from lapel.errors import LapelError
 from lapel.images.building import BuiltStore, Photos, PhotoSource, build_store
+
+logger = logging.getLogger(__name__)
 
 BOX_COLUMNS = ["left", "top", "right", "bottom"]
 
@@ -55,7 +58,11 @@ class Listing:
         """Leave out rows, bool `[rows]`, and remember them."""
         if rows.any():
             names = self.table["image"][rows].astype(str).tolist()
-            details = [f"{name}: {what}" for name, what in zip(names, about, strict=True)] if about else names
+            details = (
+                [f"{name}: {what}" if what else name for name, what in zip(names, about, strict=True)]
+                if about
+                else names
+            )
             self.dropped.append(Dropped(reason, details))
             self.table = kept_rows(self.table, ~rows)
 
@@ -77,7 +84,10 @@ def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
     _drop_odd_paths(listing)
     stamps = _drop_missing(listing, config, listed)
     photos = _photos(listing, config, stamps)
-    built = build_store(photos, listing.name, cache_folder(config.cache))
+    try:
+        built = build_store(photos, listing.name, cache_folder(config.cache))
+    except OSError as error:
+        raise not_writable(config, error) from error
     listing.table[POSITION] = np.arange(len(listing.table))
     bad = listing.table[POSITION].isin(list(built.bad)).to_numpy()
     listing.drop(UNREADABLE, bad, [built.bad[row] for row in sorted(built.bad)])
@@ -87,6 +97,7 @@ def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
     if "split" not in listing.table:
         listing.table[SAME_PIXELS] = groups  # an official protocol counts every find: there it is not known
     split_file = _divide(listing, config, items, groups)
+    _warn_of_empty_parts(listing, config)
     listing.drop("not kept by data.where", ~listing.table[CHOSEN].to_numpy())
     return _catalog(listing, config, photos, built, split_file)
 
@@ -111,8 +122,8 @@ def _kept_by(where: str | None, table: pd.DataFrame) -> np.ndarray:
     if "@" in where or "__" in where:  # pandas would look into Python's own variables
         raise LapelError(f"data.where={where}: must not hold @ or __")
     try:
-        kept = table.eval(where, engine="python", local_dict={}, global_dict={})
-        found = np.asarray(kept, dtype=object)
+        kept = pd.Series(table.eval(where, engine="python", local_dict={}, global_dict={}), dtype=object)
+        found = kept.where(kept.notna(), False).to_numpy()  # a missing value is neither above nor below another
     except Exception as error:  # pandas lets through whatever the expression meets
         reason = " ".join(str(error).split())[:200]
         raise LapelError(f"data.where={where}: {reason}; columns are {', '.join(table.columns)}") from error
@@ -127,7 +138,7 @@ def _drop_odd_paths(listing: Listing) -> None:
     """Leave out paths that are empty, lead out of the root, or came before."""
     paths = listing.table["image"].fillna("").astype(str)
     listing.table["image"] = paths
-    listing.drop("no image named", (paths == "").to_numpy())
+    listing.drop("no image named", (paths.str.strip() == "").to_numpy())
     listing.drop(
         "path leaves the root", np.array([leaves_root(path) for path in listing.table["image"].tolist()], dtype=bool)
     )
@@ -141,7 +152,8 @@ def _drop_missing(listing: Listing, config: PhotosConfig, listed: int) -> np.nda
     if not there.any():
         first = listing.tree.root / (listing.base + str(listing.table["image"].iloc[0]))
         raise LapelError(f"{first}: no such file, nor any other of {listed} images")
-    listing.drop(MISSING, ~there)
+    missing = listing.table["image"][~there].tolist()
+    listing.drop(MISSING, ~there, [listing.tree.why_missing(listing.base + image) for image in missing])
     _stop_over_max_bad(listing, config, listed)
     return stamps[there]
 
@@ -227,7 +239,27 @@ def _divide(listing: Listing, config: PhotosConfig, items: np.ndarray, groups: n
         table.loc[(table["split"] == "train") & (division == "val"), "split"] = "val"
     else:
         return None
-    return save_division(cache_folder(config.cache), listing.name, images, table["split"].to_numpy(dtype=object))
+    try:
+        return save_division(cache_folder(config.cache), listing.name, images, table["split"].to_numpy(dtype=object))
+    except OSError as error:
+        raise not_writable(config, error) from error
+
+
+def not_writable(config: PhotosConfig, error: OSError) -> LapelError:
+    """What is told where lapel's cache cannot be written."""
+    folder = cache_folder(config.cache)
+    return LapelError(f"{folder}: cannot be written ({error.strerror or error}); data.cache=FOLDER names another place")
+
+
+def _warn_of_empty_parts(listing: Listing, config: PhotosConfig) -> None:
+    """Say which of val and test no image fell into, though they should have a share."""
+    for name, wanted in (("val", config.val_share), ("test", config.test_share)):
+        if wanted > 0 and name not in set(listing.table["split"]):
+            logger.warning(
+                "%s: no image is in %s: data.%s_share=%g, of %d images, gives it none by data.split=%s; raise it, or "
+                "divide the images yourself, with a column split or folders train, val and test",
+                listing.name, name, name, wanted, len(listing.table), config.split.name,
+            )  # fmt: skip
 
 
 def _catalog(

@@ -79,6 +79,13 @@ class Tree:
             raise LapelError(f"{location.path}: is compressed in a way that is not read here; unpack it there")
         return location
 
+    def why_missing(self, name: str) -> str:
+        """In a few words, why there is no such file; empty where nothing at all goes by that name."""
+        path = self.root / name
+        if path.is_dir():
+            return "is a folder"
+        return "a link to nothing" if path.is_symlink() else ""
+
     def text(self, name: str) -> str:
         """A text file's content.
 

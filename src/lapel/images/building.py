@@ -41,6 +41,9 @@ FINGERPRINT_BYTES = 16
 PART = 128
 
 PIXELS_FILE = "pixels.npy"
+SIZES_FILE = "sizes.npy"
+FINGERPRINTS_FILE = "fingerprints.npy"
+ABOUT_FILE = "about.json"
 
 
 class Readable(Protocol):
@@ -166,10 +169,24 @@ def build_store(photos: Photos, name: str, cache: Path) -> BuiltStore:
     """
     shape = f"{photos.height}x{photos.width}x{photos.channels}" if photos.keep_pixels else "facts"
     folder = cache / "stores" / f"{name}-{shape}-{photos.key()[:16]}"
-    built_once(folder, partial(_fill, photos, name))
-    about = json.loads((folder / "about.json").read_text())
+    built_once(folder, partial(_fill, photos, name), partial(_is_whole, photos))
+    about = json.loads((folder / ABOUT_FILE).read_text())
     bad = {int(row): reason for row, reason in about["bad"].items()}
-    return BuiltStore(folder, np.load(folder / "sizes.npy"), np.load(folder / "fingerprints.npy"), bad)
+    return BuiltStore(folder, np.load(folder / SIZES_FILE), np.load(folder / FINGERPRINTS_FILE), bad)
+
+
+def _is_whole(photos: Photos, folder: Path) -> bool:
+    """Whether the files of a store are there, readable and as long as they should be."""
+    count = len(photos.names)
+    try:
+        about = json.loads((folder / ABOUT_FILE).read_text())
+        if not isinstance(about, dict) or not isinstance(about.get("bad"), dict):
+            return False
+        pixels = np.load(folder / PIXELS_FILE, mmap_mode="r") if photos.keep_pixels else None
+        shapes = [np.load(folder / name).shape for name in (SIZES_FILE, FINGERPRINTS_FILE)]
+    except (OSError, ValueError, EOFError):
+        return False
+    return shapes == [(count, 2), (count, FINGERPRINT_BYTES)] and (pixels is None or pixels.shape == photos.shape)
 
 
 def _fill(photos: Photos, name: str, folder: Path) -> None:
@@ -186,8 +203,8 @@ def _fill(photos: Photos, name: str, folder: Path) -> None:
             sizes[rows], fingerprints[rows] = part.sizes, part.fingerprints
             bad |= part.bad
             progress.advance(task, len(part.sizes))
-    np.save(folder / "sizes.npy", sizes)
-    np.save(folder / "fingerprints.npy", fingerprints)
+    np.save(folder / SIZES_FILE, sizes)
+    np.save(folder / FINGERPRINTS_FILE, fingerprints)
     about = {
         "format": FORMAT,
         "data": name,
@@ -197,7 +214,7 @@ def _fill(photos: Photos, name: str, folder: Path) -> None:
         "key": photos.key(),
         "bad": dict(sorted(bad.items())),
     }
-    (folder / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+    (folder / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n")
 
 
 def _progress() -> Progress:

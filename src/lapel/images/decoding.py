@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import warnings
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def open_photo(content: bytes, channels: int) -> np.ndarray:
         reason = "of no format that Pillow knows" if content else "an empty file"
         raise LapelError(reason) from None
     except Image.DecompressionBombError as error:
-        raise LapelError(_too_large(" ".join(str(error).split()).partition(",")[0])) from None
+        pixels = re.search(r"\d+", str(error))
+        raise LapelError(_too_large(f"{int(pixels[0]):,} pixels" if pixels else "too many pixels")) from None
     except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
         raise LapelError(" ".join(str(error).split()) or type(error).__name__) from error
 
@@ -112,6 +114,8 @@ def _picture(image: Image.Image, channels: int) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
     if image.mode == mode and "transparency" not in image.info:
         return np.array(image)  # a copy: torch warns of read-only arrays
+    if image.mode in ("I", "F"):  # of what range nobody says
+        raise LapelError("has 32 bits a pixel; save it with 8 or 16")
     if image.mode.startswith("I;16"):  # 16-bit grey: Pillow's own conversion would clip at 255
         image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if "A" in image.getbands() or "transparency" in image.info:

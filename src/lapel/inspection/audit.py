@@ -249,7 +249,9 @@ def _straddling(catalog: Catalog) -> str:
         items = set(catalog.items[(catalog.table["split"] == split).to_numpy()].tolist())
         shared = items & train
         names = ", ".join(catalog.item_names[item] for item in sorted(shared)[:5])
-        if not shared:
+        if not items:
+            told = "so there is nothing to compare"
+        elif not shared:
             told = "none is seen in training: an open-set split"
         elif len(shared) == len(items):
             told = "all are seen in training: an ordinary split"

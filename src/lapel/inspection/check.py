@@ -88,9 +88,10 @@ def images_an_item(catalog: Catalog) -> Table:
     table.add_column("items", justify="right")
     lower = 1
     for upper in [*IMAGE_COUNTS, int(max(counts.max(), IMAGE_COUNTS[-1] + 1))]:
-        found = int(((counts >= lower) & (counts <= upper)).sum())
-        if found:
-            table.add_row(str(upper) if lower == upper else f"{lower} to {upper}", f"{found:,}")
+        found = counts[(counts >= lower) & (counts <= upper)]
+        if len(found):
+            least, most = found.min(), found.max()
+            table.add_row(str(most) if least == most else f"{least} to {most}", f"{len(found):,}")
         lower = upper + 1
     table.add_row("median", f"{np.median(counts):.0f} images")
     return table

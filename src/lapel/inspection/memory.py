@@ -17,19 +17,19 @@ def remembered(overrides: list[str]) -> str | None:
     try:
         known = json.loads(_place(overrides).read_text())
         same = all(_stamp(Path(path)) == stamp for path, stamp in known["watched"].items())
-        return known["told"] if same and all(Path(each).is_dir() for each in known["stores"]) else None
+        return known["told"] if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged: it is made again
         return None
 
 
-def remember(overrides: list[str], told: str, watched: list[Path], stores: list[Path]) -> None:
+def remember(overrides: list[str], told: str, watched: list[Path], made: list[Path]) -> None:
     """Keep what was said.
 
     Args:
         overrides: of the command line.
         told: what was said.
-        watched: files and folders on which it depends, there or not.
-        stores: folders without which it is no longer true.
+        watched: files and folders of the data on which it depends, there or not.
+        made: files and folders that were made of it.
     """
     if not watched:
         return
@@ -37,8 +37,7 @@ def remember(overrides: list[str], told: str, watched: list[Path], stores: list[
     place.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "told": told,
-        "watched": {str(path): _stamp(path) for path in map(Path.absolute, watched)},
-        "stores": [str(each) for each in stores],
+        "watched": {str(path): _stamp(path) for path in map(Path.absolute, [*watched, *made])},
     }
     temporary = place.with_name(f"{place.name}.{os.getpid()}")
     temporary.write_text(json.dumps(content))

@@ -92,6 +92,7 @@ def watched(config: DataConfig) -> list[Path]:
     return [table[0].parent, *table] if table else places(name_of(config))
 
 
-def stores(catalog: Catalog) -> list[Path]:
-    """Folders of decoded photos."""
-    return [catalog.photos.built.folder] if catalog.photos is not None else []
+def made(catalog: Catalog) -> list[Path]:
+    """What lies in lapel's cache: decoded photos, and the split."""
+    store = [catalog.photos.built.folder] if catalog.photos is not None else []
+    return store if catalog.split_file is None else [*store, catalog.split_file]

@@ -78,7 +78,8 @@ class CategoryBalancedSampler(Sampler):
         if len(self.blocks) < config.categories:
             raise LapelError(
                 f"sampler=category_balanced asks {config.categories} categories with 2 items x {config.images} images; "
-                f"{len(self.blocks)} of {len(np.unique(labels.categories))} categories have them to train on"
+                f"{len(self.blocks)} of {len(np.unique(labels.categories))} categories have them to train on; lower "
+                "sampler.categories or sampler.images"
             )
         self.items = max(2, batch_size // (config.categories * config.images))
 

@@ -47,5 +47,5 @@ def _encoder_state(origin: str) -> dict[str, torch.Tensor]:
         try:
             return open_run(origin, Checkpoint.best).state
         except LapelError as error:
-            raise LapelError(f"init={origin}: {error}") from error
+            raise LapelError(f"init={origin}: {str(error).removeprefix(f'run={origin}: ')}") from error
     return load(folder).encoder.state_dict()

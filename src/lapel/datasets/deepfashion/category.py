@@ -52,10 +52,10 @@ Boxes = dict[str, tuple[int, ...]]
 def _coarse(tree: Tree, base: str, partition: str) -> tuple[Rows, dict[str, str], Boxes]:
     """(image, split) of each row, and the category label and box of each image."""
     annotation = _coarse_folder(tree, base)
-    rows = [(row[0], row[1]) for row in read_list(tree, partition)]
-    labels = {row[0]: row[1] for row in read_list(tree, f"{annotation}list_category_img.txt")}
+    rows = [(row[0], row[1]) for row in read_list(tree, partition, 2)]
+    labels = {row[0]: row[1] for row in read_list(tree, f"{annotation}list_category_img.txt", 2)}
     name = f"{annotation}list_bbox.txt"
-    boxes = {row[0]: whole_numbers(row[1:5], f"{name}, {row[0]}") for row in read_list(tree, name)}
+    boxes = {row[0]: whole_numbers(row[1:5], f"{name}, {row[0]}") for row in read_list(tree, name, 5)}
     return rows, labels, boxes
 
 
@@ -87,7 +87,7 @@ def _categories(tree: Tree, base: str, fine: bool) -> list[tuple[str, str]]:
     name = f"{base}Anno_fine/list_category_cloth.txt"
     if not (fine and tree.has(name)):
         name = f"{_coarse_folder(tree, base)}list_category_cloth.txt"
-    return [(row[0], TYPES.get(row[1], row[1])) for row in read_list(tree, name)]
+    return [(row[0], TYPES.get(row[1], row[1])) for row in read_list(tree, name, 2)]
 
 
 def _table(rows: Rows, labels: dict[str, str], categories: list[tuple[str, str]]) -> pd.DataFrame:

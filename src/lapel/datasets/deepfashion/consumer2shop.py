@@ -40,7 +40,7 @@ def load(config: Consumer2shopConfig) -> Catalog:
 def _images(tree: Tree, name: str) -> pd.DataFrame:
     """One row an image, from one row a pair. Line 1's count is not the number of pairs."""
     found: dict[str, dict[str, list[str]]] = {}
-    for consumer, shop, item, split in read_list(tree, name, counted=False):
+    for consumer, shop, item, split in read_list(tree, name, 4, counted=False):
         if split not in SPLITS:
             raise LapelError(f"{tree.root / name}: {consumer} is {split}, must be one of {', '.join(SPLITS)}")
         for image, domain in ((consumer, "consumer"), (shop, "shop")):
@@ -65,4 +65,4 @@ def _images(tree: Tree, name: str) -> pd.DataFrame:
 def _boxes(tree: Tree, base: str) -> dict[str, tuple[int, ...]]:
     """Image -> left, top, right, bottom; the columns between are clothes type and source (1 shop, 2 consumer)."""
     name = first_of(tree, base + "Anno/list_bbox_consumer2shop.txt", base + "list_bbox_consumer2shop.txt")
-    return {row[0]: whole_numbers(row[3:7], f"{name}, {row[0]}") for row in read_list(tree, name, counted=False)}
+    return {row[0]: whole_numbers(row[3:7], f"{name}, {row[0]}") for row in read_list(tree, name, 7, counted=False)}

@@ -44,7 +44,7 @@ def load(config: InshopConfig) -> Catalog:
 
 def _partition(tree: Tree, name: str) -> pd.DataFrame:
     rows = []
-    for image, item, status in read_list(tree, name):
+    for image, item, status in read_list(tree, name, 3):
         if status not in STATUS:
             raise LapelError(f"{tree.root / name}: {image} is {status}, must be {', '.join(STATUS)}")
         split, role = STATUS[status]
@@ -57,7 +57,7 @@ def _partition(tree: Tree, name: str) -> pd.DataFrame:
 def _boxes(tree: Tree, base: str) -> dict[str, tuple[int, ...]]:
     """Image -> left, top, right, bottom, in pixels of the 256x256 images."""
     name = first_of(tree, base + "Anno/list_bbox_inshop.txt", base + "list_bbox_inshop.txt")
-    return {row[0]: whole_numbers(row[3:7], f"{name}, {row[0]}") for row in read_list(tree, name)}
+    return {row[0]: whole_numbers(row[3:7], f"{name}, {row[0]}") for row in read_list(tree, name, 7)}
 
 
 def _describe(listing: Listing, base: str) -> None:

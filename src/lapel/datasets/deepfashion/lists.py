@@ -16,12 +16,13 @@ IMAGE_FOLDERS = ("", "Img/", "img/", "Img/Img/")
 TRIED = 50
 
 
-def read_list(tree: Tree, name: str, counted: bool = True) -> list[list[str]]:
+def read_list(tree: Tree, name: str, fields: int, counted: bool = True) -> list[list[str]]:
     """Rows of a list, split at white space, without its count and header.
 
     Args:
         tree: of the data set.
         name: of the file in it.
+        fields: of each row; the benchmarks' lists go by one name.
         counted: whether line 1 is the number of rows, and so shows a truncated file.
 
     Raises:
@@ -32,6 +33,11 @@ def read_list(tree: Tree, name: str, counted: bool = True) -> list[list[str]]:
     if not lines[0].strip().isdigit() or len(lines) < 2:
         raise LapelError(f"{path}: line 1 must be the number of rows, is {lines[0].strip()[:40]!r}")
     columns = lines[1].split()
+    if len(columns) != fields:
+        raise LapelError(
+            f"{path}, line 2: names {len(columns)} columns ({' '.join(columns)[:80]}), must name {fields}; "
+            "is it another benchmark's?"
+        )
     rows = [line.split() for line in lines[2:] if line.strip()]
     for number, row in enumerate(rows, start=3):
         if len(row) != len(columns):
