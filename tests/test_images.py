@@ -228,7 +228,7 @@ def test_an_image_that_is_too_large_is_named(tmp_path: Path, monkeypatch: pytest
     path = tmp_path / "bomb.png"
     Image.fromarray(noise(40, 40)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
-    with pytest.raises(LapelError, match=r"bomb\.png: not a readable image .*1600 pixels"):
+    with pytest.raises(LapelError, match=r"bomb\.png: not a readable image \(1,600 pixels; at most 89,000,000 pixels"):
         decode(path, 1)
 
 
