@@ -11,12 +11,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import lapel
-from lapel.config import EvaluateConfig, ExportConfig, Library, Metric, TrunkConfig, WardrobeConfig
-from lapel.encoder import build, dimensions
+from lapel.config import EvaluateConfig, ExportConfig, Library, Metric, Pool, TrunkConfig, WardrobeConfig
+from lapel.encoder import Average, GeneralizedMean, Maximum, build
 from lapel.errors import LapelError
 from lapel.trunks import LibraryTrunk, SmallMapConv2d, build_trunk
 
 SMALL = "mobilenetv3_small_050"
+DATA = WardrobeConfig(size=32)
 
 WARDROBE = [
     "data=wardrobe", "data.items=40", "data.views=4", "data.size=32", "data.batch_size=16", "sampler.images=2",
@@ -77,7 +78,7 @@ def test_weights_of_a_file_are_the_trunks(state: dict[str, Tensor], tmp_path: Pa
         save_file({name: tensor.contiguous() for name, tensor in content.items()}, path)
     else:
         torch.save({"state_dict": content} if wrapped == "state_dict" else content, path)
-    trunk = build_trunk(trunk_config(path), channels=3, with_weights=True)
+    trunk = build_trunk(trunk_config(path), DATA, with_weights=True)
     own = trunk.state_dict()
     assert own
     assert all(torch.equal(own[name], state[name.removeprefix("model.")]) for name in own)
@@ -99,7 +100,7 @@ def test_weights_that_do_not_fit_are_named(state: dict[str, Tensor], tmp_path: P
     damage(changed)
     torch.save(changed, tmp_path / "weights.pth")
     with pytest.raises(LapelError, match=r"does not fit the model") as caught:
-        build_trunk(trunk_config(tmp_path / "weights.pth"), channels=3, with_weights=True)
+        build_trunk(trunk_config(tmp_path / "weights.pth"), DATA, with_weights=True)
     assert told in str(caught.value)
 
 
@@ -116,7 +117,7 @@ def test_files_that_are_no_weights_are_told(tmp_path: Path):
         ("code.pth", "cannot be read"),
     ):
         with pytest.raises(LapelError) as caught:
-            build_trunk(trunk_config(tmp_path / name), channels=3, with_weights=True)
+            build_trunk(trunk_config(tmp_path / name), DATA, with_weights=True)
         assert told in str(caught.value), name
         assert "\n" not in str(caught.value)
 
@@ -124,7 +125,7 @@ def test_files_that_are_no_weights_are_told(tmp_path: Path):
 @pytest.mark.parametrize("library", list(Library))
 def test_an_unknown_model_is_told(library: Library):
     with pytest.raises(LapelError, match=rf"encoder\.name=resnet99: {library.name} has no such .*resne"):
-        build_trunk(TrunkConfig(library=library, name="resnet99"), channels=3, with_weights=False)
+        build_trunk(TrunkConfig(library=library, name="resnet99"), DATA, with_weights=False)
 
 
 def test_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch):
@@ -137,7 +138,7 @@ def test_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(
         LapelError, match=r"weights=default: the weights of .* cannot be had \(no network here\); give a"
     ):
-        build_trunk(trunk_config("default"), channels=3, with_weights=True)
+        build_trunk(trunk_config("default"), DATA, with_weights=True)
 
 
 def test_images_are_standardised_as_the_trunk_was_trained():
@@ -165,7 +166,7 @@ def test_grey_images_are_seen_as_three_equal_channels(library: Library):
     with torch.inference_mode():
         found = grey(images)
         torch.testing.assert_close(found, colour(images.expand(-1, 3, -1, -1)))
-    assert found.shape == (2, dimensions(grey))
+    assert found.shape == (2, grey.dimensions)
 
 
 def states(run: Path) -> dict[str, Tensor]:
@@ -275,3 +276,74 @@ def test_another_embedding_begins_anew_and_another_trunk_is_refused(
         lapel.train(lapel.compose("train", [*WARDROBE, "init=first", "encoder.widths=[8,24]"]))
     with pytest.raises(LapelError, match=r"init=nowhere: .*no such run folder"):
         lapel.train(lapel.compose("train", [*WARDROBE, "init=nowhere"]))
+
+
+# ---------------------------------------------------------------------------------------------- every encoder
+
+
+ENCODERS = sorted(each.stem for each in (Path(__file__).parent.parent / "conf" / "encoder").glob("*.yaml"))
+
+# Sides that are multiples of 14 and of 16, for transformers, and large enough for every network.
+SIZE = 112
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [3])
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_encoder_trains_saves_loads_and_exports(name: str, channels: int, working_folder: Path):
+    options = ["data=wardrobe", "data.items=12", "data.views=4", f"data.size={SIZE}", f"data.channels={channels}"]
+    options += ["data.batch_size=4", "sampler.images=2", "trainer=cpu", "trainer.max_steps=2", f"encoder={name}"]
+    lapel.train(lapel.compose("train", options), working_folder / "run")
+    lapel.export(ExportConfig(run=str(working_folder / "run")))
+    bundle = lapel.load(working_folder / "run" / "bundle")
+    assert bundle.search_row(0, 3).shape[0] == 3
+
+
+@pytest.mark.parametrize("pool", ["avg", "max", "gem"])
+@pytest.mark.parametrize("head", ["linear", "bn", "mlp"])
+def test_pools_and_heads_train_export_and_take_grey_images(pool: str, head: str, working_folder: Path):
+    options = [*WARDROBE, "data.channels=1", "encoder=trunk", "encoder.name=test_efficientnet", f"encoder.pool={pool}"]
+    options += [f"encoder.head={head}", "encoder.embedding=8"]
+    lapel.train(lapel.compose("train", options), working_folder / "run")
+    lapel.export(ExportConfig(run=str(working_folder / "run")))
+    assert lapel.load(working_folder / "run" / "bundle").embed([np.zeros((20, 30), np.uint8)]).shape == (1, 8)
+
+
+def test_pools_are_what_they_say():
+    maps = torch.rand(2, 5, 3, 4)
+    torch.testing.assert_close(Average()(maps), maps.mean((2, 3)))
+    torch.testing.assert_close(Maximum()(maps), maps.amax((2, 3)))
+    torch.testing.assert_close(GeneralizedMean()(maps), maps.pow(3).mean((2, 3)).pow(1 / 3))
+    learnt = GeneralizedMean()
+    with torch.no_grad():
+        learnt.power.fill_(1.0)
+    torch.testing.assert_close(learnt(maps), maps.mean((2, 3)))
+
+
+def test_the_pool_of_tokens_leaves_the_class_token_out():
+    config = TrunkConfig(name="test_vit", pool=Pool.avg, embedding=None)
+    trunk = build_trunk(config, DATA, with_weights=False).eval()
+    with torch.inference_mode():
+        maps = trunk(torch.rand(2, 3, 32, 32))
+        tokens = trunk.get_submodule("model").forward_features(torch.rand(2, 3, 32, 32))  # type: ignore[operator]
+    assert maps.shape == (2, 64, 1, 4)
+    assert tokens.shape == (2, 5, 64)
+
+
+def test_an_encoder_that_cannot_take_the_size_says_so():
+    with pytest.raises(LapelError, match=r"encoder=inception_v3: cannot take images of data\.size=28x28 \("):
+        build(TrunkConfig(name="inception_v3"), WardrobeConfig(size=28), Metric.cosine)
+    with pytest.raises(LapelError, match=r"cannot take images of data\.size=80x60: sides must be multiples of 16"):
+        build(TrunkConfig(name="vit_tiny_patch16_224"), WardrobeConfig(size="80x60"), Metric.cosine)
+
+
+def test_auxiliary_classifiers_of_published_weights_are_left_out(tmp_path: Path):
+    from torchvision import models
+
+    state = models.googlenet(aux_logits=True, init_weights=False).state_dict()
+    assert any(name.startswith("aux1") for name in state)
+    torch.save(state, tmp_path / "googlenet.pth")
+    config = TrunkConfig(library=Library.torchvision, name="googlenet", weights=str(tmp_path / "googlenet.pth"))
+    trunk = build_trunk(config, DATA, with_weights=True)
+    assert torch.equal(trunk.state_dict()["model.conv1.conv.weight"], state["conv1.conv.weight"])
+    assert trunk.get_submodule("model").transform_input

@@ -13,15 +13,34 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from lapel.config import CHOICES, COMMANDS, ExportOptions, MovedData, TrainConfig, check_range
+from lapel.config import (
+    CHOICES,
+    COMMANDS,
+    ExportOptions,
+    MovedData,
+    StageConfig,
+    TrainConfig,
+    WatchdogConfig,
+    check_range,
+)
 from lapel.errors import LapelError
+from lapel.paths import user_path
 
 CONFIG_MODULE = "lapel.conf"
 HYDRA_VERSION_BASE = "1.3"
+
+# Options that say where and how a training is computed, not what comes of it: a resume may change them.
+HOW_KEYS = (
+    "trainer.accelerator", "trainer.devices", "trainer.threads", "trainer.checkpoint_every",
+    "trainer.checkpoint_minutes", "trainer.compile", "data.root", "data.cache", "data.store", "data.workers",
+    "data.download", "data.timeout",
+)  # fmt: skip
 
 
 def compose(command: str, overrides: list[str]) -> Any:
@@ -39,6 +58,8 @@ def compose(command: str, overrides: list[str]) -> Any:
     if isinstance(overrides, str):
         raise LapelError("overrides must be a list of texts, as in ['variant=siam', 'seed=1']")
     try:
+        if command == "train" and (given := _parsed(overrides)).get("resume") is not None:
+            return resumed(given)
         if GlobalHydra.instance().is_initialized():
             return to_config(hydra_compose(command, overrides))
         with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
@@ -50,6 +71,44 @@ def compose(command: str, overrides: list[str]) -> Any:
             raise
         group = key.lstrip("+").partition(".")[0]
         raise LapelError(f"{key}: there is no {group} to change; choose one as well, with {group}=NAME") from error
+
+
+def _parsed(overrides: list[str]) -> dict[str, Any]:
+    """Whole key -> value of each override that has a plain one."""
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return {each.key_or_group: each.value() for each in parsed if not each.is_sweep_override()}
+
+
+def resumed(given: dict[str, Any]) -> TrainConfig:
+    """The config of a run that goes on, with what may be changed about it.
+
+    Args:
+        given: whole key -> value, `resume` among them.
+
+    Raises:
+        LapelError: there is no such run, or something else is to be changed.
+    """
+    folder = str(given["resume"])
+    file = user_path(folder) / "config.yaml"
+    if not file.is_file():
+        raise LapelError(f"resume={folder}: is no run folder: it has no config.yaml")
+    try:
+        plain: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except (YAMLError, OmegaConfBaseException, ValueError) as error:
+        raise LapelError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+    for key, value in given.items():
+        group, _, name = key.partition(".")
+        if key == "resume" or group == "hydra":
+            continue
+        if key not in HOW_KEYS or name not in plain.get(group, {}):
+            allowed = ", ".join(each for each in HOW_KEYS if each.partition(".")[2] in plain[each.partition(".")[0]])
+            raise LapelError(
+                f"resume={folder}: goes on as it was begun, {key} cannot be changed; allowed are {allowed}"
+            )
+        plain[group][name] = value
+    config = from_plain(plain)
+    config.resume = folder
+    return config
 
 
 def to_config(composed: DictConfig) -> Any:
@@ -76,6 +135,9 @@ def _leaves(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Any]]:
         value = node[name]
         if isinstance(value, DictConfig):
             yield from _leaves(value, f"{prefix}{name}.")
+        elif isinstance(value, ListConfig) and any(isinstance(each, DictConfig) for each in value):
+            for number, each in enumerate(value):
+                yield from _leaves(each, f"{prefix}{name}.{number}.")
         else:
             yield f"{prefix}{name}", value, metadata.get(str(name), {})
 
@@ -141,9 +203,12 @@ def _option_of_nothing(overrides: list[str], command: type) -> str | None:
 
 
 def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
-    known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), ExportOptions, MovedData]}
+    inside = [ExportOptions, MovedData, StageConfig, WatchdogConfig]
+    known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), *inside]}
     allowed = [each.name for each in fields(known[class_name])] if class_name in known else []
     overridden = re.search(r"(?:Could not override|append to) '([^']+)'", text)
+    if overridden and overridden[1].rpartition(".")[2] != key:  # inside of a value, as in stages=[{epoch:1}]
+        return no_such_option(f"{overridden[1]}.{key}", allowed)
     return no_such_option(overridden[1] if overridden else key, allowed)
 
 
@@ -194,6 +259,8 @@ def _structured(plain: dict[str, Any], cls: type | None) -> DictConfig:
         elif isinstance(value, dict) and any(isinstance(inner, dict) for inner in value.values()):
             for name, inner in value.items():
                 node[key][name] = _structured(inner, None)
+        elif isinstance(value, dict) or (isinstance(value, list) and any(isinstance(inner, dict) for inner in value)):
+            node.merge_with({key: value})  # plain assignment wants objects of the field's class
         else:
             node[key] = value
     return node

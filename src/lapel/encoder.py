@@ -7,21 +7,61 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import DataConfig, EncoderConfig, Invert, Metric, TrunkConfig
+from lapel.config import DataConfig, EncoderConfig, Head, Invert, Metric, Pool, TrunkConfig
+from lapel.errors import LapelError
 from lapel.images.preprocess import Preprocess
 from lapel.images.store import ImageStore
-from lapel.trunks import build_trunk, frozen_modules
+from lapel.trunks import Trunk, build_trunk, frozen_modules
 
 # Images embedded at once outside of training: larger batches leave the CPU's cache, and are slower.
 EMBED_BATCH = 128
+
+
+class Average(nn.Module):
+    """Maps to their means."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`[batch, features, height, width]` to `[batch, features]`."""
+        return maps.mean(dim=(2, 3))
+
+
+class Maximum(nn.Module):
+    """Maps to their maxima."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`[batch, features, height, width]` to `[batch, features]`."""
+        return maps.amax(dim=(2, 3))
+
+
+class GeneralizedMean(nn.Module):
+    """Maps to their power means, `(mean of x^p)^(1/p)` with a learnt p (Radenovic, Tolias & Chum, TPAMI 2019, GeM)."""
+
+    START = 3.0
+    LEAST = 1e-6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.power = nn.Parameter(torch.tensor(self.START))
+        self.least = self.LEAST
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """`[batch, features, height, width]` to `[batch, features]`; negative values count as nearly 0."""
+        return maps.float().clamp(min=self.least).pow(self.power).mean(dim=(2, 3)).pow(1 / self.power)
+
+
+POOLS: dict[Pool | None, type[nn.Module]] = {
+    None: Average, Pool.avg: Average, Pool.max: Maximum, Pool.gem: GeneralizedMean,
+}  # fmt: skip
 
 
 class Encoder(nn.Module):
     """uint8 images to embeddings, with the preprocessing and the metric's normalisation inside.
 
     Args:
-        trunk: standardised images to features, or to maps that are averaged.
+        trunk: standardised images to features, or to maps that are pooled.
+        pool: maps `[batch, features, height, width]` to features.
         head: features `[batch, features]` to embeddings `[batch, dimensions]`.
+        dimensions: of the embeddings.
         preprocess: uint8 to float.
         normalize: whether the metric compares unit vectors.
         frozen: modules of the trunk whose weights and statistics stay as they are in training.
@@ -30,37 +70,49 @@ class Encoder(nn.Module):
     def __init__(
         self,
         preprocess: Preprocess,
-        trunk: nn.Module,
+        trunk: Trunk,
+        pool: nn.Module,
         head: nn.Module,
+        dimensions: int,
         normalize: bool,
         frozen: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
         self.preprocess = preprocess
-        self.trunk = trunk
+        self.trunk: Trunk = trunk
+        self.pool = pool
         self.head = head
+        self.dimensions = dimensions
         self.normalize = normalize
-        self.frozen = tuple(frozen)
-        for module in frozen:
-            module.requires_grad_(requires_grad=False)
-        self.train()  # Lightning trains modules in the mode in which it gets them
+        self.frozen: tuple[nn.Module | nn.Parameter, ...] = ()
+        self.freeze(frozen)
+
+    @torch.jit.unused
+    def freeze(self, parts: Sequence[nn.Module | nn.Parameter]) -> None:
+        """From now on these modules and weights of the trunk stay as they are in training, and all others learn."""
+        self.trunk.requires_grad_(requires_grad=True)
+        self.frozen = tuple(parts)
+        for part in parts:
+            part.requires_grad_(False)
+        self.train(self.training)
 
     def train(self, mode: bool = True) -> "Encoder":
         """See `nn.Module`; what is frozen stays in evaluation mode."""
         super().train(mode)
-        for module in self.frozen:
-            module.eval()
+        for part in self.frozen:
+            if isinstance(part, nn.Module):
+                part.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[batch, 1 or 3, height, width]` to float32 `[batch, dimensions]`, of unit length for cosine."""
-        return self.finish(self.raw(images))
+        return self.finish(self.raw(self.preprocess.fit(images)))
 
     def raw(self, images: Tensor) -> Tensor:
-        """Embeddings before normalisation: what a classifier reads."""
-        features = self.trunk(self.preprocess(images))
+        """Embeddings before normalisation, what a classifier reads, of images that have their channels and size."""
+        features = self.trunk(self.preprocess.standardise(images))
         if features.dim() == 4:
-            features = features.mean(dim=(2, 3))
+            features = self.pool(features)
         return self.head(features)
 
     def finish(self, raw: Tensor) -> Tensor:
@@ -83,19 +135,55 @@ def build(
         with_weights: whether the trunk's pretrained weights are loaded, where the config names some.
 
     Raises:
-        LapelError: see `trunks.build_trunk`.
+        LapelError: see `trunks.build_trunk`; or the trunk cannot take images of this size.
     """
-    trunk = build_trunk(config, data.channels, with_weights)
+    trunk = build_trunk(config, data, with_weights)
     preprocess = Preprocess(data.height, data.width, data.channels, data.resize, trunk.mean, trunk.std, invert)
-    head = nn.Identity() if config.embedding is None else nn.Linear(trunk.features, config.embedding)
+    pool = POOLS[config.pool]()
     frozen = frozen_modules(trunk, config.frozen) if isinstance(config, TrunkConfig) else []
-    encoder = Encoder(preprocess, trunk, head, metric is Metric.cosine, frozen)
+    head, dimensions = _head(config, trunk.features)
+    encoder = Encoder(preprocess, trunk, pool, head, dimensions, metric is Metric.cosine, frozen)
+    try_out(encoder, config, "data.size", data.channels, data.size)
     return encoder.to(memory_format=torch.channels_last)  # the convolutions' faster layout, on CPU and GPU
 
 
-def dimensions(encoder: Encoder) -> int:
-    """Of the embeddings."""
-    return encoder.trunk.features if isinstance(encoder.head, nn.Identity) else encoder.head.out_features  # type: ignore[return-value]
+def _head(config: EncoderConfig, features: int) -> tuple[nn.Module, int]:
+    """What makes embeddings of features, and their dimensions."""
+    if config.embedding is None:
+        return nn.Identity(), features
+    linear = nn.Linear(features, config.embedding)
+    match config.head:
+        case Head.linear:
+            return linear, config.embedding
+        case Head.bn:
+            norm = nn.BatchNorm1d(config.embedding)
+            norm.bias.requires_grad = False  # an offset would move all embeddings off the centre
+            return nn.Sequential(linear, norm), config.embedding
+        case Head.mlp:
+            hidden = nn.Linear(features, features, bias=False)
+            return nn.Sequential(hidden, nn.BatchNorm1d(features), nn.ReLU(), linear), config.embedding
+
+
+@torch.no_grad()
+def try_out(encoder: Encoder, config: EncoderConfig, key: str, channels: int, size: list[int]) -> None:
+    """Raise if the encoder cannot take images of a size, which many trunks say with an error from deep inside.
+
+    Args:
+        encoder, config: which is asked, and what messages call it.
+        key: of the size in the config.
+        channels, size: of the images.
+    """
+    training = encoder.training
+    shown = "x".join(map(str, size))
+    try:
+        found = encoder.eval().raw(torch.zeros(1, channels, *size, dtype=torch.uint8))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise LapelError(f"encoder={config.label}: cannot take images of {key}={shown} ({reason})") from error
+    finally:
+        encoder.train(training)
+    if not torch.isfinite(found).all():
+        raise LapelError(f"encoder={config.label}: gives embeddings that are not finite for {key}={shown}")
 
 
 @torch.inference_mode()

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import EncoderConfig, Library, TinyConfig, TrunkConfig
+from lapel.config import DataConfig, EncoderConfig, Library, TinyConfig, TrunkConfig
 from lapel.errors import LapelError
 from lapel.paths import user_path
 
@@ -106,38 +106,49 @@ class LibraryTrunk(Trunk):
     Args:
         model: gives pooled features.
         features, mean, std: as in `Trunk`.
+        maps: whether what the model has before its own pooling is given instead: timm's `forward_features`.
     """
 
-    def __init__(self, model: nn.Module, features: int, mean: list[float], std: list[float]) -> None:
+    def __init__(
+        self, model: nn.Module, features: int, mean: list[float], std: list[float], maps: bool = False
+    ) -> None:
         super().__init__()
         _quicken(model)
         self.model = model
         self.features = features
         self.mean = mean
         self.std = std
+        self.maps = maps
 
     def forward(self, images: Tensor) -> Tensor:
-        """Features `[batch, features]`."""
-        return self.model(images.expand(-1, 3, -1, -1))
+        """Features `[batch, features]`, or maps `[batch, features, height, width]`."""
+        images = images.expand(-1, 3, -1, -1)
+        if not self.maps:
+            return self.model(images)
+        found = self.model.forward_features(images)  # type: ignore[operator]
+        if found.dim() == 3:  # tokens: those of the image, without the class token, as one row of a map
+            return found[:, getattr(self.model, "num_prefix_tokens", 0) :].transpose(1, 2).unsqueeze(2)
+        return found.permute(0, 3, 1, 2) if getattr(self.model, "output_fmt", "NCHW") == "NHWC" else found
 
 
-def build_trunk(config: EncoderConfig, channels: int, with_weights: bool) -> Trunk:
+def build_trunk(config: EncoderConfig, data: DataConfig, with_weights: bool) -> Trunk:
     """The trunk of an encoder.
 
     Args:
         config: of the encoder.
-        channels: of the images.
+        data: whose images it takes.
         with_weights: whether `encoder.weights` are loaded; not where a checkpoint's follow.
 
     Raises:
         LapelError: the model is not known, or its weights cannot be had or do not fit.
     """
+    channels = data.channels
     match config:
         case TinyConfig():
             return TinyTrunk(config.widths, channels, config.stride)
         case TrunkConfig():
             trunk = (
-                _timm_trunk(config, with_weights)
+                _timm_trunk(config, data, with_weights)
                 if config.library is Library.timm
                 else _vision_trunk(config, with_weights)
             )
@@ -147,25 +158,100 @@ def build_trunk(config: EncoderConfig, channels: int, with_weights: bool) -> Tru
             raise TypeError(f"no trunk for {type(config).__name__}")
 
 
+# ---------------------------------------------------------------------------------------------- parts of it
+
+
 def frozen_modules(trunk: Trunk, names: list[str]) -> list[nn.Module]:
-    """The modules of a library's trunk that go by these names; `all` for the whole trunk.
+    """The modules of a trunk that go by these names; `all` for the whole trunk.
 
     Raises:
         LapelError: there is no module of such a name.
     """
-    inner = trunk.get_submodule("model")
-    known = {"all": inner, **{name: module for name, module in inner.named_modules() if name}}
-    for name in names:
-        if name not in known:
-            first = [each for each in known if "." not in each]
-            raise LapelError(f"encoder.frozen={name}: the trunk has no such part; it has {', '.join(first)}")
-    return [known[name] for name in names]
+    return [_part(trunk, name, "encoder.frozen") for name in names]
+
+
+def frozen_except(trunk: Trunk, names: list[str], key: str) -> list[nn.Module | nn.Parameter]:
+    """All modules of a trunk but those that go by these names, and the weights of what these are in.
+
+    Args:
+        trunk: whose parts they are.
+        names: of parts; `all` for the whole trunk.
+        key: what messages call the names.
+
+    Raises:
+        LapelError: there is no module of such a name, or it has no weights.
+    """
+    kept = [_part(trunk, name, key) for name in names]
+    for name, part in zip(names, kept, strict=True):
+        if not any(True for _ in part.parameters()):
+            raise LapelError(f"{key}={name}: has no weights that could learn")
+    return _without(_inner(trunk), {id(part) for part in kept})
+
+
+def _without(module: nn.Module, kept: set[int]) -> list[nn.Module | nn.Parameter]:
+    """The largest modules in `module` that neither are, nor hold, one that is kept; and weights of those that do."""
+    if id(module) in kept:
+        return []
+    if not any(id(inner) in kept for inner in module.modules()):
+        return [module]
+    return [*module.parameters(recurse=False), *(each for child in module.children() for each in _without(child, kept))]
+
+
+def _inner(trunk: Trunk) -> nn.Module:
+    """What has the names that its library gave."""
+    return trunk.model if isinstance(trunk, LibraryTrunk) else trunk
+
+
+def _part(trunk: Trunk, name: str, key: str) -> nn.Module:
+    inner = _inner(trunk)
+    known = {"all": inner, **{each: module for each, module in inner.named_modules() if each}}
+    if name not in known:
+        first = [each for each in known if "." not in each]
+        raise LapelError(f"{key}={name}: the trunk has no such part; it has {', '.join(first)}")
+    return known[name]
+
+
+def layers(trunk: Trunk) -> list[list[nn.Parameter]]:
+    """A trunk's weights by depth, from its input to its output.
+
+    timm says how its models divide; others divide at their children, and at those of their sequences.
+    """
+    inner = _inner(trunk)
+    if hasattr(inner, "group_matcher"):
+        from timm.models import group_parameters
+
+        named = dict(inner.named_parameters())
+        groups = group_parameters(inner, inner.group_matcher(coarse=False))  # type: ignore[operator]
+        return [[named[name] for name in groups[depth]] for depth in sorted(groups)]
+    children = [
+        grandchild
+        for child in inner.children()
+        for grandchild in (child.children() if isinstance(child, nn.Sequential) else [child])
+    ]
+    return [found for found in ([*child.parameters()] for child in children) if found]
+
+
+def recompute_blocks(trunk: Trunk) -> None:
+    """Hold no activations inside the trunk's blocks: compute them again when the gradient needs them.
+
+    Raises:
+        LapelError: the trunk cannot.
+    """
+    inner = _inner(trunk)
+    if not hasattr(inner, "set_grad_checkpointing"):
+        raise LapelError("trainer.recompute: this trunk cannot; timm's can, and trainer.chunk bounds the memory of any")
+    try:
+        inner.set_grad_checkpointing(enable=True)  # type: ignore[operator]
+    except AssertionError as error:
+        raise LapelError(
+            "trainer.recompute: this model of timm cannot; trainer.chunk bounds the memory of any"
+        ) from error
 
 
 # ------------------------------------------------------------------------------------------------ libraries
 
 
-def _timm_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
+def _timm_trunk(config: TrunkConfig, data: DataConfig, with_weights: bool) -> LibraryTrunk:
     import timm
 
     if not timm.is_model(config.name):
@@ -180,10 +266,34 @@ def _timm_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
         raise LapelError(_offline(config, error)) from error
     if with_weights and config.weights not in ("none", "default"):
         load_weights(model, config.weights, str(model.pretrained_cfg.get("classifier") or ""))
+    if hasattr(model, "set_input_size"):
+        _fit_to_size(model, config, data)
     about = model.pretrained_cfg
+    maps = config.pool is not None
     # Some models have one more layer after the maps that num_features counts.
-    features = getattr(model, "head_hidden_size", None) or model.num_features
-    return LibraryTrunk(model, features, list(about["mean"]), list(about["std"]))
+    features = model.num_features if maps else getattr(model, "head_hidden_size", None) or model.num_features
+    return LibraryTrunk(model, features, list(about["mean"]), list(about["std"]), maps)
+
+
+def _fit_to_size(model: Any, config: TrunkConfig, data: DataConfig) -> None:
+    """Interpolate a transformer's positions for images of another size than it was trained on.
+
+    Raises:
+        LapelError: its patches do not cover such images.
+    """
+    key = f"encoder.name={config.name}: cannot take images of data.size={data.height}x{data.width}"
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))
+    if data.height % patch[0] or data.width % patch[1]:
+        raise LapelError(f"{key}: sides must be multiples of {patch[0]} and {patch[1]}, its patches")
+    try:
+        model.set_input_size(img_size=tuple(data.size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise LapelError(f"{key} ({' '.join(str(error).split())[:160]})") from error
+
+
+# Models of torchvision with further classifiers for training, which an encoder has no use for.
+WITH_AUXILIARY = ("googlenet", "inception_v3")
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
 
 def _vision_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
@@ -192,9 +302,19 @@ def _vision_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
     if config.name not in models.list_models(module=models):
         near = [name for name in models.list_models(module=models) if config.name[:5] in name][:SHOWN]
         raise LapelError(f"encoder.name={config.name}: torchvision has no such classification model{_like(near)}")
+    if config.pool is not None:
+        raise LapelError(f"encoder.pool={config.pool.name}: torchvision's models have their own; use library=timm")
     online = with_weights and config.weights == "default"
+    options: dict[str, Any] = {}
+    if config.name in WITH_AUXILIARY and not online:
+        # Published weights expect images standardised as they were in TensorFlow; online, torchvision sees to it.
+        options = {
+            "aux_logits": False,
+            "init_weights": with_weights and config.weights == "none",
+            "transform_input": config.weights != "none",
+        }
     try:
-        model = models.get_model(config.name, weights="DEFAULT" if online else None)
+        model = models.get_model(config.name, weights="DEFAULT" if online else None, **options)
     except Exception as error:  # as above
         if not online:
             raise
@@ -243,6 +363,8 @@ def load_weights(model: nn.Module, file: str, classifier: str) -> None:
     if classifier:
         state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")}
     wanted = model.state_dict()
+    if not any(name.startswith(AUXILIARY) for name in wanted):
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(AUXILIARY)}
     problems = [
         ("missing in the file", sorted(set(wanted) - set(state))),
         ("not in the model", sorted(set(state) - set(wanted))),

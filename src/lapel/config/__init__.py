@@ -42,7 +42,9 @@ from lapel.config.data import (
 )
 from lapel.config.encoder import (
     EncoderConfig,
+    Head,
     Library,
+    Pool,
     TinyConfig,
     TrunkConfig,
 )
@@ -109,8 +111,11 @@ from lapel.config.objective import (
     Triplets,
 )
 from lapel.config.optim import (
+    AdamConfig,
     AdamWConfig,
+    OptimConfig,
     Schedule,
+    SGDConfig,
 )
 from lapel.config.options import (
     CHOICES,
@@ -129,14 +134,20 @@ from lapel.config.sampler import (
     SamplerConfig,
     TripletsConfig,
 )
+from lapel.config.stages import StageConfig
 from lapel.config.trainer import (
     Accelerator,
+    DistributedStrategy,
     Precision,
     TrainerConfig,
 )
 from lapel.config.variant import (
     Metric,
     VariantConfig,
+)
+from lapel.config.watchdog import (
+    Action,
+    WatchdogConfig,
 )
 
 __all__ = [
@@ -146,6 +157,8 @@ __all__ = [
     "WITHOUT_MINER",
     "WITH_MEMORY",
     "Accelerator",
+    "Action",
+    "AdamConfig",
     "AdamWConfig",
     "AngularConfig",
     "AngularMinerConfig",
@@ -168,6 +181,7 @@ __all__ = [
     "DataConfig",
     "DeepFashionCategoryConfig",
     "DistanceWeightedMinerConfig",
+    "DistributedStrategy",
     "DynamicSoftMarginConfig",
     "EncoderConfig",
     "EvaluateConfig",
@@ -179,6 +193,7 @@ __all__ = [
     "FolderConfig",
     "GeneralizedLiftedConfig",
     "HDCMinerConfig",
+    "Head",
     "HistogramConfig",
     "InshopConfig",
     "IntraPairVarianceConfig",
@@ -199,6 +214,7 @@ __all__ = [
     "NTXentConfig",
     "NormalizedSoftmaxConfig",
     "ObjectiveConfig",
+    "OptimConfig",
     "Options",
     "P2SGradConfig",
     "PNPConfig",
@@ -207,6 +223,7 @@ __all__ = [
     "Pairs",
     "PairsConfig",
     "PhotosConfig",
+    "Pool",
     "Precision",
     "ProxyAnchorConfig",
     "ProxyNCAConfig",
@@ -215,6 +232,7 @@ __all__ = [
     "Reduction",
     "Resize",
     "Rows",
+    "SGDConfig",
     "SNRContrastiveConfig",
     "SamplerConfig",
     "Schedule",
@@ -224,6 +242,7 @@ __all__ = [
     "SphereFaceConfig",
     "Split",
     "SplitRule",
+    "StageConfig",
     "Store",
     "Strategy",
     "SubCenterArcFaceConfig",
@@ -244,6 +263,7 @@ __all__ = [
     "UniformHistogramMinerConfig",
     "VariantConfig",
     "WardrobeConfig",
+    "WatchdogConfig",
     "check_range",
     "choice",
     "kind_of",

@@ -8,7 +8,7 @@ from omegaconf import MISSING
 
 from lapel.config.augment import AugmentConfig
 from lapel.config.data import DataConfig, Invert, MovedData
-from lapel.config.encoder import EncoderConfig
+from lapel.config.encoder import EncoderConfig, TrunkConfig
 from lapel.config.library_losses import WITH_MEMORY, WITHOUT_MINER, LibraryLossConfig
 from lapel.config.miner import MinerConfig
 from lapel.config.objective import (
@@ -21,11 +21,13 @@ from lapel.config.objective import (
     TripletConfig,
     Triplets,
 )
-from lapel.config.optim import AdamWConfig
+from lapel.config.optim import OptimConfig
 from lapel.config.options import Options, name_of, option
 from lapel.config.sampler import BalancedConfig, CategoryBalancedConfig, PairsConfig, SamplerConfig, TripletsConfig
+from lapel.config.stages import StageConfig
 from lapel.config.trainer import Accelerator, TrainerConfig
 from lapel.config.variant import Metric, VariantConfig
+from lapel.config.watchdog import WatchdogConfig
 from lapel.errors import LapelError
 
 
@@ -38,8 +40,11 @@ class TrainConfig(Options):
     variant: VariantConfig = MISSING
     sampler: SamplerConfig = MISSING
     augment: AugmentConfig = MISSING
-    optim: AdamWConfig = MISSING
+    optim: OptimConfig = MISSING
     trainer: TrainerConfig = MISSING
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
+    stages: list[StageConfig] = field(default_factory=list)
+    """What learns when; by default everything, for `trainer.max_epochs`."""
     loss: ObjectiveConfig | None = None
     """Takes the place of the variant's one objective on embeddings."""
     miner: MinerConfig | None = None
@@ -48,6 +53,10 @@ class TrainConfig(Options):
     """Seed of everything random: initial weights, batches, augmentation."""
     init: str | None = option(None, free_text=True)
     """Run or bundle whose encoder's weights training begins with; everything else begins anew."""
+    resume: str | None = option(None, free_text=True)
+    """Run folder whose training goes on where it stopped, as it was begun: only how it is computed may be changed."""
+    find_lr: bool = False
+    """Try out learning rates in place of training, and draw the loss over them."""
 
     @property
     def name(self) -> str:
@@ -58,7 +67,8 @@ class TrainConfig(Options):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._take_loss_and_miner()
-        _check_batch(self.data.batch_size, self.sampler)
+        _check_parts(self.data.batch_size, self.trainer)
+        _check_batch(self.images_at_once, self.sampler)
         for name, reach, most in (
             ("shift", self.augment.shift, min(self.data.size) - 1),
             ("erase", self.augment.erase, min(self.data.size)),
@@ -67,12 +77,13 @@ class TrainConfig(Options):
                 size = "x".join(map(str, self.data.size))
                 raise LapelError(f"augment.{name}={reach}: must be at most {most} for data.size={size}")
         _check_given(self.variant, self.sampler)
-        _check_objectives(self.variant, self.data.batch_size)
-        if self.data.batch_size < self.trainer.devices * 2:
-            raise LapelError(
-                f"data.batch_size={self.data.batch_size}: must be at least 2 images for each of "
-                f"trainer.devices={self.trainer.devices}"
-            )
+        _check_objectives(self.variant, self.images_at_once)
+        _check_stages(self.stages, self.data.size, self.encoder)
+
+    @property
+    def images_at_once(self) -> int:
+        """Images that the losses see together: those of an optimizer step, or a part of them."""
+        return self.data.batch_size // self.trainer.accumulate
 
     def _take_loss_and_miner(self) -> None:
         """Put `loss` and `miner` where they belong: into the variant's one objective on embeddings."""
@@ -91,6 +102,26 @@ class TrainConfig(Options):
             objectives[names[0]] = self.loss
         if self.miner is not None:
             objectives[names[0]].miner = self.miner
+
+
+def _check_parts(batch_size: int, trainer: TrainerConfig) -> None:
+    """Raise if a batch cannot be shared out over processes and parts."""
+    key = f"data.batch_size={batch_size}"
+    if batch_size % trainer.accumulate:
+        raise LapelError(f"{key}: must be a multiple of trainer.accumulate={trainer.accumulate}")
+    if batch_size // trainer.accumulate < trainer.devices * 2:
+        parts = f" and trainer.accumulate={trainer.accumulate} parts" if trainer.accumulate > 1 else ""
+        raise LapelError(f"{key}: must be at least 2 images for each of trainer.devices={trainer.devices}{parts}")
+
+
+def _check_stages(stages: list[StageConfig], size: list[int], encoder: EncoderConfig) -> None:
+    """Raise if a stage wants larger images than there are, or to unfreeze a part of what has no named parts."""
+    for number, stage in enumerate(stages):
+        if stage.size is not None and (stage.size[0] > size[0] or stage.size[1] > size[1]):
+            shown = "x".join(map(str, stage.size))
+            raise LapelError(f"stages.{number}.size={shown}: must be at most data.size={'x'.join(map(str, size))}")
+        if stage.trunk_lr is not None and not isinstance(encoder, TrunkConfig):
+            raise LapelError(f"stages.{number}.trunk_lr: is for library trunks, and encoder={name_of(encoder)} is none")
 
 
 def _check_batch(batch_size: int, sampler: SamplerConfig) -> None:

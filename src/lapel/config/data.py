@@ -26,13 +26,13 @@ class Invert(Enum):
     white_background = "white_background"
 
 
-def _height_and_width(size: Any) -> list[int]:
-    """[height, width] of what `data.size` may be: 28, "80x60" or [80, 60]."""
+def height_and_width(size: Any, key: str) -> list[int]:
+    """[height, width] of what a size may be: 28, "80x60" or [80, 60]; `key` is what messages call it."""
     if isinstance(size, str) and re.fullmatch(r"\d+x\d+", size):
         return [int(side) for side in size.split("x")]
     sides: list[Any] = list(size) if isinstance(size, list | tuple | ListConfig) else [size, size]
     if len(sides) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in sides):
-        raise LapelError(f"data.size={size}: must be a number of pixels, or height and width as in 80x60 or [80,60]")
+        raise LapelError(f"{key}={size}: must be a number of pixels, or height and width as in 80x60 or [80,60]")
     return sides
 
 
@@ -68,7 +68,7 @@ class DataConfig(MovedData):
         return self.size[1]
 
     def __post_init__(self) -> None:
-        self.size = _height_and_width(self.size)
+        self.size = height_and_width(self.size, "data.size")
         super().__post_init__()
         if self.channels == 2:
             raise LapelError("data.channels=2: must be 1 (grey) or 3 (RGB)")

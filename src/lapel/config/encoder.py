@@ -7,10 +7,33 @@ from lapel.config.options import Options, choice, name_of, option
 from lapel.errors import LapelError
 
 
+class Pool(Enum):
+    """How maps become features: their mean, their maximum, or a power mean whose power is learnt (GeM)."""
+
+    avg = "avg"
+    max = "max"
+    gem = "gem"
+
+
+class Head(Enum):
+    """What makes the embedding of the features.
+
+    linear: one layer. bn: one layer, and batch normalisation without an offset (Luo et al. 2019, the BNNeck). mlp: a
+    hidden layer as wide as the features, normalised and rectified, before it (Chen et al. 2020).
+    """
+
+    linear = "linear"
+    bn = "bn"
+    mlp = "mlp"
+
+
 @dataclass
 class EncoderConfig(Options):
     """The network that turns images into embeddings."""
 
+    pool: Pool | None = None
+    """null for the network's own."""
+    head: Head = Head.linear
     embedding: int | None = option(64, at_least=2)
     """Dimensions of the embedding; null for the trunk's features as they are."""
 

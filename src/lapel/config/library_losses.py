@@ -4,11 +4,13 @@ Left out are those that need more than embeddings and labels (VICReg, the self-s
 (manifold), or that take labels for positions in the batch (instance).
 """
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 from lapel.config.objective import ObjectiveConfig
 from lapel.config.options import choice, option
+from lapel.errors import LapelError
 
 
 @dataclass
@@ -77,6 +79,13 @@ class MarginConfig(LibraryLossConfig):
     beta: float = option(1.2, above=0)
     """Distance between positives and negatives, at the start where it is learned."""
     learn_beta: bool = False
+    triplets_per_anchor: str = "all"
+    """`all`, or the number of triplets that are drawn for each anchor, where no miner chooses them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.triplets_per_anchor != "all" and not re.fullmatch("[1-9][0-9]*", self.triplets_per_anchor):
+            raise LapelError(f"loss.triplets_per_anchor={self.triplets_per_anchor}: must be all or above 0")
 
 
 @choice("objective", "multi_similarity", also_as="loss")

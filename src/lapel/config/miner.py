@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lapel.config.options import Options, choice, option
+from lapel.errors import LapelError
 
 
 @dataclass
@@ -39,6 +40,17 @@ class BatchEasyHardMinerConfig(MinerConfig):
 
     pos_strategy: Strategy = Strategy.easy
     neg_strategy: Strategy = Strategy.semihard
+    allowed_pos_range: list[float] | None = None
+    """Least and greatest distance of the positives that may be taken; null for any."""
+    allowed_neg_range: list[float] | None = None
+    """The same of the negatives."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("allowed_pos_range", "allowed_neg_range"):
+            found = getattr(self, name)
+            if found is not None and (len(found) != 2 or found[0] > found[1]):
+                raise LapelError(f"miner.{name}={found}: must be a least and a greatest distance, as in [0,0.8]")
 
 
 @choice("miner", "batch_hard")

@@ -15,11 +15,22 @@ class Accelerator(Enum):
 
 
 class Precision(Enum):
-    """auto: bf16 autocast where the hardware computes in it (CUDA from Ampere on, CPUs with AMX), else fp32."""
+    """auto: bf16 autocast where the hardware computes in it (CUDA from Ampere on, CPUs with AMX), else fp32.
+
+    fp16 is for GPUs alone; its loss is scaled against underflow.
+    """
 
     auto = "auto"
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
+
+
+class DistributedStrategy(Enum):
+    """How several processes share the work: ddp holds the whole network in each, fsdp a part of it, on GPUs."""
+
+    ddp = "ddp"
+    fsdp = "fsdp"
 
 
 @choice("trainer", "base")
@@ -30,13 +41,31 @@ class TrainerConfig(Options):
     accelerator: Accelerator = Accelerator.auto
     devices: int = option(1, at_least=1)
     """Processes, each with a device of its own (on the CPU: a share of the cores)."""
+    strategy: DistributedStrategy = DistributedStrategy.ddp
+    sync_batchnorm: bool = False
+    """Whether batch normalisation looks at the images of all processes; on GPUs."""
     precision: Precision = Precision.auto
     max_epochs: int = option(4, at_least=1)
+    """Where there are no stages, which have epochs of their own."""
     max_steps: int | None = option(None, at_least=1)
     """Stop after this many optimizer steps, if that comes before `max_epochs`."""
+    patience: int | None = option(None, at_least=1)
+    """Stop after this many epochs without a better MAP@R on val."""
+    accumulate: int = option(1, at_least=1)
+    """Batches whose gradients are averaged into one optimizer step; each has its part of `data.batch_size` images."""
+    chunk: int | None = option(None, at_least=1)
+    """Images that go through the encoder at once: their activations alone are held, and computed twice."""
+    recompute: bool = False
+    """Hold no activations inside the blocks of the trunk but compute them again (gradient checkpointing)."""
+    compile: bool = False
+    """Compile the trunk with torch.compile."""
     checkpoint_every: int | None = option(None, at_least=1)
     """Write `last.ckpt` every so many steps, besides at the end of each epoch."""
+    checkpoint_minutes: float | None = option(None, above=0)
+    """Write `last.ckpt` when so many minutes have passed since it was written."""
     log_every: int = option(50, at_least=1)
     """Steps between two points of a TensorBoard curve."""
+    gallery_every: int = option(2, at_least=1)
+    """Epochs between two pictures of val queries with their matches; one more comes at the end."""
     threads: int | None = option(None, at_least=1)
     """CPU threads of each process; by default the cores, shared out over the processes."""
