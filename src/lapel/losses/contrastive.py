@@ -48,6 +48,15 @@ class ContrastiveLoss(nn.Module):
             positives, negatives = squared[positive], squared[negative]
         return average(positives, self.reduction) + average(self._push(negatives), self.reduction)
 
+    def active_share(self, embeddings: Tensor, labels: Tensor, indices_tuple: IndicesTuple = None) -> float:
+        """Share of the negative pairs that lie within the margin; 0 where there are none."""
+        if self.given:
+            negatives = self._given(embeddings, indices_tuple, None)[1]
+        else:
+            squared, _, negative = compared(embeddings, labels, None)
+            negatives = squared[negative]
+        return float((negatives < self.margin**2).float().mean()) if len(negatives) else 0.0
+
     def _given(
         self, embeddings: Tensor, indices_tuple: IndicesTuple, references: References | None
     ) -> tuple[Tensor, Tensor]:

@@ -208,4 +208,11 @@ def own_options(config: Any, cls: type, base: type) -> dict[str, Any]:
     """The options that a config adds to those of its base: what the library's class takes, by the same names."""
     shared = {each.name for each in fields(base)}
     values = {each.name: getattr(config, each.name) for each in fields(cls) if each.name not in shared}
-    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+    return {name: _plain(value) for name, value in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    """An option as the library takes it."""
+    if isinstance(value, Enum):
+        return value.value
+    return int(value) if isinstance(value, str) and value.isdecimal() else value

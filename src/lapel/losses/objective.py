@@ -1,5 +1,6 @@
 """A variant's objectives: losses with their weights, labels, miners and memories."""
 
+import torch
 from torch import Tensor, nn
 
 from lapel.config import (
@@ -61,6 +62,36 @@ class Objective(nn.Module):
         if references is None:
             return self.loss(given, labels, tuples)
         return self.loss(given, labels, tuples, references)
+
+    @torch.no_grad()
+    def active_share(
+        self, embeddings: Tensor, items: Tensor, categories: Tensor, indices_tuple: IndicesTuple
+    ) -> float | None:
+        """Share of the pairs or triplets of a batch that have a loss, arguments as for `forward`.
+
+        None where that cannot be told: for losses without a margin, and those that choose or remember for themselves.
+        """
+        if (
+            not isinstance(self.loss, ContrastiveLoss | TripletLoss)
+            or self.miner is not None
+            or self.memory is not None
+        ):
+            return None
+        labels = items if self.label is Label.item else categories
+        return self.loss.active_share(embeddings, labels, indices_tuple)
+
+    def ease(self) -> str:
+        """Take easier triplets: instead of the hardest the semi-hard, instead of those all, instead of a miner none.
+
+        Returns:
+            What is taken from now on; empty where there is nothing easier.
+        """
+        if isinstance(self.loss, TripletLoss) and self.miner is None:
+            return self.loss.ease()
+        if self.miner is None or isinstance(self.loss, ContrastiveLoss | TripletLoss):
+            return ""
+        self.miner = None
+        return "no miner"
 
 
 def build(variant: VariantConfig, dimensions: int, items: int, categories: int) -> nn.ModuleDict:

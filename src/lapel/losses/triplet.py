@@ -45,6 +45,33 @@ class TripletLoss(nn.Module):
             return self._hardest(distances, positive, negative)
         return self._counted(distances, positive, negative)
 
+    def active_share(self, embeddings: Tensor, labels: Tensor, indices_tuple: IndicesTuple = None) -> float:
+        """Share of the triplets with a loss: of those given, of each anchor's hardest one, or of all valid ones."""
+        if self.given and indices_tuple is not None:
+            anchors, positives, negatives = indices_tuple
+            to_positive = (embeddings[anchors] - embeddings[positives]).norm(dim=1)
+            to_negative = (embeddings[anchors] - embeddings[negatives]).norm(dim=1)
+            return float((to_positive - to_negative + self.margin > 0).float().mean())
+        squared, positive, negative = compared(embeddings, labels, None)
+        distances = root(squared)
+        if self.triplets is Triplets.hard:
+            farthest = distances.masked_fill(~positive, -torch.inf).amax(1)
+            nearest = distances.masked_fill(~negative, torch.inf).amin(1)
+            valid = positive.any(1) & negative.any(1)
+            return float((farthest - nearest + self.margin > 0)[valid].float().mean()) if valid.any() else 0.0
+        negatives = distances.masked_fill(~negative, torch.inf).sort(1).values
+        nearer = torch.searchsorted(negatives, distances + self.margin).masked_fill(~positive, 0).sum()
+        count = (positive.sum(1) * negative.sum(1)).sum()
+        return float(nearer / count.clamp_min(1))
+
+    def ease(self) -> str:
+        """Go from the hardest triplets to the semi-hard, from those to all; the name of what is taken, or empty."""
+        easier = {Triplets.hard: Triplets.semi_hard, Triplets.semi_hard: Triplets.batch_all}
+        if self.given or self.triplets not in easier:
+            return ""
+        self.triplets = easier[self.triplets]
+        return self.triplets.name
+
     def _given(self, embeddings: Tensor, indices_tuple: IndicesTuple, references: References | None) -> Tensor:
         if indices_tuple is None or len(indices_tuple) != 3:
             raise ValueError("triplet loss on given triplets needs indices (a, p, n)")

@@ -1,0 +1,199 @@
+"""pytorch-metric-learning's losses and miners as lapel offers them: same options, same values; and the memory."""
+
+import inspect
+import json
+from dataclasses import fields
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY
+from pytorch_metric_learning.losses import CrossBatchMemory as TheirMemory
+from pytorch_metric_learning.losses import MultiSimilarityLoss, SupConLoss
+from torch import Tensor
+
+import lapel
+from lapel.composing import compose
+from lapel.config import (
+    WITH_MEMORY,
+    WITHOUT_MINER,
+    BatchHardMinerConfig,
+    ExportConfig,
+    LibraryLossConfig,
+    MinerConfig,
+    ObjectiveConfig,
+    name_of,
+)
+from lapel.errors import LapelError
+from lapel.losses import LibraryLoss, Objective, build
+from lapel.losses.library import LOSSES, MINERS, PROXIES
+
+CONF = Path(__file__).parent.parent / "conf"
+
+# What the library's classes are told by lapel itself (how large things are), what is an object of its own there, and
+# what batch_hard sets for the class that it is one of.
+NO_OPTIONS = {
+    "self", "args", "kwargs", "num_classes", "embedding_size", "descriptors_dim", "num_labels", "delta",
+    "mat_based_loss", "embedding_regularizer", "embedding_reg_weight", "weight_regularizer", "weight_reg_weight",
+    "weight_init_func",
+}  # fmt: skip
+SET_BY_BATCH_HARD = {"pos_strategy", "neg_strategy", "allowed_pos_range", "allowed_neg_range"}
+
+
+def batch(seed: int = 0, items: int = 4, images: int = 4, dimensions: int = 8) -> tuple[Tensor, Tensor]:
+    """Unit vectors and the items they show."""
+    torch.manual_seed(seed)
+    labels = torch.arange(items).repeat_interleave(images)
+    return F.normalize(torch.randn(len(labels), dimensions), dim=1), labels
+
+
+def own_fields(cls: type, base: type) -> dict[str, Any]:
+    shared = {each.name for each in fields(base)}
+    made = cls()
+    values = {each.name: getattr(made, each.name) for each in fields(cls) if each.name not in shared}
+    return {name: value.value if isinstance(value, Enum) else value for name, value in values.items()}
+
+
+def signature(cls: type) -> dict[str, Any]:
+    """Options and defaults of a class of the library, those of its bases included where it passes them on."""
+    found: dict[str, Any] = {}
+    for each in reversed(
+        [base for base in cls.__mro__ if base.__module__.startswith(cls.__module__.rpartition(".")[0])]
+    ):
+        if "__init__" in vars(each):
+            parameters = inspect.signature(each.__init__).parameters
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                found = {}
+            found |= {name: parameter.default for name, parameter in parameters.items()}
+    return found
+
+
+# Values that the library wants to be told, or to be told in one of two ways.
+WITHOUT_DEFAULT = {"n_bins", "margin", "Tn"}
+
+
+@pytest.mark.parametrize("config", [*LOSSES, *MINERS], ids=lambda cls: name_of(cls()))
+def test_options_and_defaults_are_those_of_the_library(config: type) -> None:
+    theirs = signature((LOSSES | MINERS)[config])
+    base = ObjectiveConfig if config in LOSSES else MinerConfig
+    ours = own_fields(config, base)
+    fixed = SET_BY_BATCH_HARD if config is BatchHardMinerConfig else set()
+    assert set(ours) == set(theirs) - NO_OPTIONS - fixed
+    told = {name for name in ours if name in WITHOUT_DEFAULT and theirs[name] in (None, inspect.Parameter.empty)}
+    assert {name: ours[name] for name in ours if name not in told} == {
+        name: theirs[name] for name in ours if name not in told
+    }
+
+
+@pytest.mark.parametrize("config", LOSSES, ids=lambda cls: name_of(cls()))
+def test_a_loss_of_the_library_has_its_value_and_gradient(config: type[LibraryLossConfig]) -> None:
+    embeddings, labels = batch()
+    torch.manual_seed(1)
+    ours = LibraryLoss(config(), dimensions=8, classes=4)
+    torch.manual_seed(1)
+    sized = {"num_classes": 4, "embedding_size": 8} if config in PROXIES else {}
+    if "descriptors_dim" in inspect.signature(LOSSES[config]).parameters:
+        sized = {"num_classes": 4, "descriptors_dim": 8}
+    if name_of(config()) == "ranked_list":
+        sized = {"margin": config().margin, "Tn": config().Tn}  # type: ignore[attr-defined]
+    theirs = LOSSES[config](**sized)
+    found, expected = (gradient(each, embeddings, labels) for each in (ours, theirs))
+    torch.testing.assert_close(found, expected)
+
+
+def gradient(loss: Any, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = embeddings.clone().requires_grad_()
+    torch.manual_seed(2)
+    value = loss(leaf, labels)
+    return value.detach(), torch.autograd.grad(value, leaf)[0]
+
+
+# -------------------------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(
+    ("override", "theirs"),
+    [
+        ("multi_similarity", MultiSimilarityLoss()),
+        ("supcon", SupConLoss(temperature=0.1)),
+    ],
+)
+def test_memory_equals_that_of_pytorch_metric_learning(override: str, theirs: Any) -> None:
+    config = compose("train", [*TINY, f"loss={override}", "loss.memory=40"]).variant
+    objective = build(config, dimensions=8, items=4, categories=4)["pair"]
+    assert isinstance(objective, Objective)
+    memory = TheirMemory(theirs, embedding_size=8, memory_size=40)
+    for seed in range(5):  # 16 a batch: the third begins to overwrite
+        embeddings, labels = batch(seed)
+        found = gradient(lambda leaf, items: objective(leaf, leaf, items, items, None), embeddings, labels)
+        torch.testing.assert_close(found, gradient(memory, embeddings, labels))
+
+
+def test_memory_of_the_own_contrastive_loss_equals_theirs() -> None:
+    config = compose("train", [*TINY, "loss=contrastive", "loss.memory=48", "loss.form=hadsell"]).variant
+    objective = build(config, dimensions=8, items=4, categories=4)["pair"]
+    for seed in range(4):
+        embeddings, labels = batch(seed)
+        found = objective(embeddings, embeddings, labels, labels, None)
+        assert found == pytest.approx(float(contrastive_with(objective, embeddings, labels)), abs=1e-6)
+
+
+def contrastive_with(objective: Any, embeddings: Tensor, labels: Tensor) -> Tensor:
+    """Hadsell's contrastive loss of each image with everything that is remembered, pair by pair."""
+    memory = objective.memory
+    filled = min(int(memory.written), len(memory.labels))
+    positives, negatives = [], []
+    for row, label in enumerate(labels):
+        own = (int(memory.written) - len(labels) + row) % len(memory.labels)
+        for place in range(filled):
+            distance = (embeddings[row] - memory.embeddings[place]).norm()
+            if memory.labels[place] != label:
+                negatives.append((1.0 - distance).clamp_min(0) ** 2)
+            elif place != own:
+                positives.append(distance**2)
+    return torch.stack(positives).mean() + torch.stack(negatives).mean()
+
+
+# ---------------------------------------------------------------------------------------- all of them, trained
+
+
+EVERY_LOSS = sorted(each.stem for each in (CONF / "objective").glob("*.yaml") if each.stem != "cross_entropy")
+EVERY_MINER = sorted(each.stem for each in (CONF / "miner").glob("*.yaml"))
+REMEMBERING = sorted(name_of(each()) for each in WITH_MEMORY)
+
+
+def trained_and_exported(overrides: list[str], folder: Path) -> dict[str, Any]:
+    """What two steps of training say; the run is loaded, evaluated and exported."""
+    lapel.train(lapel.compose("train", [*TINY, "trainer.max_steps=2", *overrides]), folder)
+    lapel.export(ExportConfig(run=str(folder)))
+    assert lapel.load(folder / "bundle").search_row(0, 3).shape[0] == 3
+    return json.loads((folder / "train.json").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY_LOSS)
+def test_every_loss_trains_saves_loads_and_exports(name: str, working_folder: Path) -> None:
+    summary = trained_and_exported([f"loss={name}"], working_folder / "run")
+    assert summary["steps"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EVERY_MINER)
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "multi_similarity"])
+def test_every_miner_trains_saves_loads_and_exports(name: str, loss: str, working_folder: Path) -> None:
+    assert trained_and_exported([f"loss={loss}", f"miner={name}"], working_folder / "run")["steps"] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_every_loss_with_a_memory_trains(name: str, working_folder: Path) -> None:
+    assert trained_and_exported([f"loss={name}", "loss.memory=64"], working_folder / "run")["steps"] == 2
+
+
+def test_losses_that_take_no_miner_say_so() -> None:
+    for each in WITHOUT_MINER:
+        with pytest.raises(LapelError, match="takes no miner"):
+            compose("train", [*TINY, f"loss={name_of(each())}", "miner=batch_hard"])
