@@ -23,6 +23,9 @@ LAPEL_KEY = "lapel"
 
 ENCODER_PREFIX = "encoder."
 
+# Where the running mean of the weights is, which goes before them.
+AVERAGED_PREFIX = "averaged.means.module.encoder."
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Lightning's checkpoint files, written under a temporary name in its own folder, then renamed.
@@ -93,12 +96,10 @@ def open_run(folder: str, which: Checkpoint) -> TrainedRun:
         raise LapelError(f"run={folder}: has no {CHECKPOINTS}/{which.name}.ckpt; {hint}")
     checkpoint = load_checkpoint(path)
     try:
-        own = checkpoint[LAPEL_KEY]
-        state = {
-            name.removeprefix(ENCODER_PREFIX): tensor
-            for name, tensor in checkpoint["state_dict"].items()
-            if name.startswith(ENCODER_PREFIX)
-        }
+        own, weights = checkpoint[LAPEL_KEY], checkpoint["state_dict"]
+        averaged = any(name.startswith(AVERAGED_PREFIX) for name in weights)
+        prefix = AVERAGED_PREFIX if averaged else ENCODER_PREFIX
+        state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
         run = run.resolve()
         return TrainedRun(run, path, from_plain(own["config"]), state, checkpoint["global_step"], own["epoch"])
     except (KeyError, TypeError, AttributeError) as error:

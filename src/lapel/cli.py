@@ -26,6 +26,7 @@ from lapel.config import (
 )
 from lapel.errors import LapelError
 from lapel.hydra_app import hydra_command
+from lapel.outside import outer_rank
 from lapel.terminal import log_to_terminal, print_version, told_in_one_line
 
 # What a table of search results shows (json and csv have every column), and the least width of its numbers in a narrow
@@ -35,9 +36,12 @@ NARROWEST = {"rank": 4, "row": 5, "score": 7}
 
 
 def _train(config: TrainConfig) -> float:
-    from lapel.training import train
+    from lapel.training import find_lr, join, train
 
-    return train(config, _relative(Path(HydraConfig.get().runtime.output_dir)))
+    if outer_rank() > 0:
+        return join()
+    folder = _relative(Path(HydraConfig.get().runtime.output_dir)) if HydraConfig.initialized() else None
+    return find_lr(config, folder) if config.find_lr else train(config, folder)
 
 
 def _relative(folder: Path) -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from lapel import datasets
@@ -16,16 +15,12 @@ from lapel.composing import to_plain
 from lapel.config import DataConfig, EncoderConfig, EvaluateConfig, Metric, Split, name_of
 from lapel.devices import choose_device
 from lapel.encoder import Encoder, build, embed
-from lapel.figures import match_sheet
+from lapel.examples import examples, spread
 from lapel.images.store import ImageStore, open_store
-from lapel.retrieval import NO_POSITION, equal_pairs, rows_once, score, search
+from lapel.retrieval import equal_pairs, rows_once, score
 from lapel.runs import evaluation_folder, new_folder, write_json, written_whole
 
 logger = logging.getLogger(__name__)
-
-# Queries, at most, and matches of the picture `examples.png`.
-EXAMPLES = 12
-EXAMPLE_MATCHES = 10
 
 
 @dataclass(frozen=True)
@@ -74,8 +69,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     result = {**scores.means(), "protocol": _protocol(config, subject, len(scores.queries), scores.unmatched)}
     folder = evaluation_folder(subject.folder, config.split, config.checkpoint)
     write_json(folder / "metrics.json", result)
-    shown = scores.queries[np.unique(np.linspace(0, len(scores.queries) - 1, EXAMPLES).astype(np.int64))]
-    _draw_examples(folder / "examples.png", catalog, store, embeddings, queries, gallery, shown, metric)
+    sheet = examples(catalog, store, embeddings, queries, gallery, spread(scores.queries), metric)
+    with written_whole(folder / "examples.png") as temporary:
+        sheet.save(temporary, format="PNG")
     logger.info("evaluated %s on %s: %s", subject.name, split, folder / "metrics.json")
     return result
 
@@ -129,30 +125,3 @@ def _protocol(config: EvaluateConfig, subject: Subject, scored: int, unmatched: 
         "normalized": subject.metric is Metric.cosine,
         **subject.origin,
     }
-
-
-@torch.inference_mode()
-def _draw_examples(
-    path: Path,
-    catalog: Catalog,
-    store: ImageStore,
-    embeddings: tuple[Tensor, Tensor],
-    queries: np.ndarray,
-    gallery: np.ndarray,
-    shown: np.ndarray,
-    metric: Metric,
-) -> None:
-    """Some queries, evenly spread over all of them, with their nearest gallery images."""
-    exclude = equal_pairs(catalog.look_alikes[queries[shown]], catalog.look_alikes[gallery])
-    nearest = search(embeddings[0][shown], embeddings[1], EXAMPLE_MATCHES, metric, exclude)
-    k = int((nearest.positions != NO_POSITION).sum(1).min())
-    rows, found = queries[shown], gallery[nearest.positions[:, :k]]
-    pixels = store.gather(found.reshape(-1)).cpu().numpy()
-    sheet = match_sheet(
-        store.gather(rows).cpu().numpy(),
-        pixels.reshape(len(shown), k, *pixels.shape[1:]),
-        catalog.items[found] == catalog.items[rows, None],
-        [catalog.item_names[item] for item in catalog.items[rows]],
-    )
-    with written_whole(path) as temporary:
-        sheet.save(temporary, format="PNG")

@@ -21,7 +21,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lapel.composing import (
@@ -32,9 +32,11 @@ from lapel.composing import (
     explain,
     free_text_keys,
     to_config,
+    to_plain,
 )
 from lapel.config import COMMANDS
 from lapel.errors import InterruptedTrainingError, LapelError
+from lapel.outside import outer_rank, processes_outside
 from lapel.runs import best_finished, new_folder, point_latest
 from lapel.terminal import FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
 
@@ -77,14 +79,14 @@ def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool)
     def run() -> None:
         with told_in_one_line(program):
             failed.clear()
-            _run(command, task, keeps_folders)
+            _run(command, task, work, keeps_folders)
             if failed:
                 raise LapelError(f"{len(failed)} trials failed: {', '.join(map(str, failed))}")
 
     return run
 
 
-def _run(command: str, task: Callable[[DictConfig], Any], keeps_folders: bool) -> None:
+def _run(command: str, task: Callable[[DictConfig], Any], work: Callable[[Any], Any], keeps_folders: bool) -> None:
     if "--version" in sys.argv[1:]:  # Hydra would print its own
         print_version()
         return
@@ -101,9 +103,25 @@ def _run(command: str, task: Callable[[DictConfig], Any], keeps_folders: bool) -
     else:
         _check_folder_options(parsed.overrides)
         config = compose(command, parsed.overrides)
+        if getattr(config, "resume", None) is not None:
+            _resume(config, work, parsed)
+            return
+        if keeps_folders and outer_rank() > 0:
+            work(config)  # the first process makes the folder
+            return
         if keeps_folders and not parsed.cfg and _value(RUN_FOLDER, parsed.overrides) is None:
             arguments.append(f"{RUN_FOLDER}='{new_folder(config.name)}'")
         _start_hydra(command, task, arguments)
+
+
+def _resume(config: Any, work: Callable[[Any], Any], parsed: argparse.Namespace) -> None:
+    """Go on with a run, in its own folder and with its own config, which Hydra need not compose."""
+    if _value(RUN_FOLDER, parsed.overrides) is not None:
+        raise LapelError(f"{RUN_FOLDER}: a resume goes on in its own folder")
+    if parsed.cfg:
+        print(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))), end="")
+    else:
+        work(config)
 
 
 def _run_sweep(
@@ -116,6 +134,10 @@ def _run_sweep(
     """Check every trial, run them, and point `runs/latest` to the best; what began in none leaves nothing."""
     if parsed.cfg:
         raise LapelError("--cfg shows one run: leave out -m")
+    if _value("resume", parsed.overrides) is not None:
+        raise LapelError("resume: goes on with one run: leave out -m")
+    if processes_outside() > 1:
+        raise LapelError("-m: a sweep starts its own processes: start it without torchrun or srun")
     _check_folder_options(parsed.overrides)
     _check_trials(command, parsed.overrides)
     given = _value(SWEEP_FOLDER, parsed.overrides)

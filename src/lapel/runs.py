@@ -7,6 +7,7 @@ runs/<data>-<variant>-<encoder>-<time>/
 runs/latest -> the newest of them
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -57,6 +58,11 @@ def write_yaml(path: Path, content: Any) -> None:
         temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
+def read_yaml(path: Path) -> Any:
+    """The plain containers of a yaml file."""
+    return OmegaConf.to_container(OmegaConf.load(path))
+
+
 def check_latest(root: Path = RUNS) -> None:
     """Raise if something else stands where the link `<root>/latest` goes."""
     link = root / LATEST
@@ -90,11 +96,34 @@ def claim_folder(folder: Path) -> None:
 def point_latest(folder: Path, root: Path = RUNS) -> None:
     """Move the link `<root>/latest` to a run folder, in one step."""
     check_latest(root)
-    root.mkdir(parents=True, exist_ok=True)
-    link = root / LATEST
-    temporary = root / f".{LATEST}-{os.getpid()}-{time.monotonic_ns()}"
-    temporary.symlink_to(os.path.relpath(folder.resolve(), root.resolve()))
+    link_to(root / LATEST, folder)
+
+
+def link_to(link: Path, folder: Path) -> None:
+    """Make or move a link, in one step."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    temporary = link.with_name(f".{link.name.lstrip('.')}-{os.getpid()}-{time.monotonic_ns()}")
+    temporary.symlink_to(os.path.relpath(folder.resolve(), link.parent.resolve()))
     temporary.replace(link)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a run folder; the system lets go when the process ends, however it ends.
+
+    Raises:
+        LapelError: another process trains there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LapelError(f"run folder {folder}: another process is training there") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def is_started(folder: Path) -> bool:

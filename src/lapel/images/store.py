@@ -18,7 +18,7 @@ from lapel.cores import available_cores
 from lapel.errors import LapelError
 from lapel.images.building import Photos, PhotoSource
 from lapel.images.preprocess import Preprocess
-from lapel.sampling import Batch, Sampler
+from lapel.sampling import Batch
 
 # Images preprocessed at once while a store is built: bounds the memory that resizing needs.
 STORE_CHUNK = 1024
@@ -45,9 +45,9 @@ class ImageStore(ABC):
         """`gather` of each chunk, the next ones perhaps made ready meanwhile."""
         return map(self.gather, chunks)
 
-    def loader(self, sampler: Sampler) -> Any:
-        """Iterates over a sampler's batches, with images where they are made ready ahead of time."""
-        return sampler
+    def loader(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """Goes over batches of a sampler, with images where they are made ready ahead of time."""
+        return batches
 
     def images_of(self, batch: Batch) -> Tensor:
         """This process's images of a batch of `loader`."""
@@ -122,9 +122,9 @@ class FileStore(ImageStore):
         """See `ImageStore`."""
         return map(self._arrived, self._load(list(chunks)))
 
-    def loader(self, sampler: Sampler) -> DataLoader:
+    def loader(self, batches: Iterable[Batch]) -> Iterable[Batch]:
         """See `ImageStore`."""
-        return self._load(sampler)
+        return self._load(batches)
 
     def images_of(self, batch: Batch) -> Tensor:
         """See `ImageStore`."""

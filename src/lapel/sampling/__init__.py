@@ -12,15 +12,15 @@ from lapel.config import (
     TripletsConfig,
 )
 from lapel.errors import LapelError
-from lapel.sampling.batches import Batch, Labels, Sampler, share
+from lapel.sampling.batches import WHOLE, Batch, Division, Labels, Sampler, share
 from lapel.sampling.tuples import PairSampler, TripletSampler
 from lapel.sampling.whole import BalancedSampler, CategoryBalancedSampler, RandomSampler
 
-__all__ = ["Batch", "Labels", "Sampler", "build", "share"]
+__all__ = ["WHOLE", "Batch", "Division", "Labels", "Sampler", "build", "share"]
 
 
 def build(
-    config: SamplerConfig, catalog: Catalog, split: str, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+    config: SamplerConfig, catalog: Catalog, split: str, batch_size: int, seed: int, division: Division = WHOLE
 ) -> Sampler:
     """The sampler of a config over one split of a catalogue.
 
@@ -31,15 +31,15 @@ def build(
     labels = Labels(rows, catalog.linked_items[rows], catalog.categories[rows], _domains(config, catalog, rows))
     match config:
         case RandomConfig():
-            return RandomSampler(labels, batch_size, seed, rank, ranks)
+            return RandomSampler(labels, batch_size, seed, division)
         case PairsConfig():
-            return PairSampler(config, labels, batch_size, seed, rank, ranks)
+            return PairSampler(config, labels, batch_size, seed, division)
         case TripletsConfig():
-            return TripletSampler(config, labels, batch_size, seed, rank, ranks)
+            return TripletSampler(config, labels, batch_size, seed, division)
         case BalancedConfig():
-            return BalancedSampler(config, labels, batch_size, seed, rank, ranks)
+            return BalancedSampler(config, labels, batch_size, seed, division)
         case CategoryBalancedConfig():
-            return CategoryBalancedSampler(config, labels, batch_size, seed, rank, ranks)
+            return CategoryBalancedSampler(config, labels, batch_size, seed, division)
         case _:
             raise TypeError(f"no sampler for {type(config).__name__}")
 

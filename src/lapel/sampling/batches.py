@@ -24,7 +24,7 @@ class Batch:
     Args:
         rows: int64 catalogue rows of the global batch.
         part: positions of this process's rows in it.
-        step: optimizer step, counted from the start of training.
+        number: of the batch, counted from the start of training.
         indices_tuple: positions in the global batch, as pytorch-metric-learning has them: `(a1, p, a2, n)` for pairs,
             `(a, p, n)` for triplets, None where the loss forms them.
         images: this process's images, where the store made them ready.
@@ -32,7 +32,7 @@ class Batch:
 
     rows: np.ndarray
     part: slice
-    step: int
+    number: int
     indices_tuple: tuple[np.ndarray, ...] | None
     images: Any = None
 
@@ -53,68 +53,68 @@ class Labels:
     domains: np.ndarray | None = None
 
 
+@dataclass(frozen=True)
+class Division:
+    """How the images of an optimizer step are divided.
+
+    Args:
+        rank, ranks: this process, and how many there are.
+        parts: batches, one after the other, of an optimizer step.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    parts: int = 1
+
+
+WHOLE = Division()
+
+
 def share(count: int, rank: int, ranks: int) -> slice:
     """The contiguous part of `count` things that is this process's; the parts differ by one at most."""
     return slice(count * rank // ranks, count * (rank + 1) // ranks)
 
 
 class Sampler(ABC):
-    """Iterates over the batches of one epoch; the next iteration is the next epoch.
+    """Batches of any epoch, each a function of (seed, epoch, number).
 
     Args:
         labels: images to draw from.
         batch_size: images of the global batch.
         seed: of the run.
-        rank, ranks: this process, and how many there are.
+        division: of the images of an optimizer step; an epoch has whole steps.
 
     Raises:
         LapelError: the images do not fill one batch.
     """
 
-    def __init__(self, labels: Labels, batch_size: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+    def __init__(self, labels: Labels, batch_size: int, seed: int, division: Division = WHOLE) -> None:
         self.labels = labels
         self.batch_size = batch_size
         self.seed = seed
-        self.rank = rank
-        self.ranks = ranks
-        self.epoch = 0
-        self.batch = 0
+        self.division = division
         if len(self) < 1:
             raise LapelError(f"data.batch_size={batch_size}: the training part has only {len(labels.rows)} images")
 
     def __len__(self) -> int:
         """Batches of an epoch, in which about as many images are drawn as there are."""
-        return len(self.labels.rows) // self.batch_size
+        return len(self.labels.rows) // (self.batch_size * self.division.parts) * self.division.parts
 
-    def __iter__(self) -> Iterator[Batch]:
-        """The rest of the current epoch. The state moves on before a batch is handed out: it names the next one."""
-        epoch, done = self.epoch, self.batch
-        drawn = self.draw(np.random.default_rng([self.seed, SAMPLING_STREAM, epoch]))
-        for number in range(len(self)):
-            local, indices_tuple = next(drawn)
-            if number < done:
-                continue
-            last = number + 1 == len(self)
-            self.epoch, self.batch = (epoch + 1, 0) if last else (epoch, number + 1)
-            part = share(len(local), self.rank, self.ranks)
-            yield Batch(self.labels.rows[local], part, epoch * len(self) + number, indices_tuple)
+    def batches(self, first: int, end: int) -> Iterator[Batch]:
+        """The batches numbered `first` to `end - 1`, on any number of processes the same."""
+        while first < end:
+            epoch, done = divmod(first, len(self))
+            drawn = self.draw(np.random.default_rng([self.seed, SAMPLING_STREAM, epoch]))
+            for number in range(epoch * len(self), min((epoch + 1) * len(self), end)):
+                local, indices_tuple = next(drawn)
+                if number >= epoch * len(self) + done:
+                    part = share(len(local), self.division.rank, self.division.ranks)
+                    yield Batch(self.labels.rows[local], part, number, indices_tuple)
+            first = (epoch + 1) * len(self)
 
     @abstractmethod
     def draw(self, generator: np.random.Generator) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, ...] | None]]:
         """Endless global batches: positions in `labels`, and how they pair up."""
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the sampler stands: the epoch and the next batch in it."""
-        return {"epoch": self.epoch, "batch": self.batch}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state_dict` was taken, on any number of processes."""
-        self.epoch, self.batch = state["epoch"], state["batch"]
-
-    def state_after(self, step: int) -> dict[str, int]:
-        """`state_dict` as it is after optimizer step `step`, however many batches were fetched ahead of it."""
-        epoch, batch = divmod(step + 1, len(self))
-        return {"epoch": epoch, "batch": batch}
 
 
 class Deck:

@@ -7,7 +7,7 @@ import numpy as np
 
 from lapel.config import PairsConfig, TripletsConfig
 from lapel.errors import LapelError
-from lapel.sampling.batches import Deck, Labels, Sampler
+from lapel.sampling.batches import WHOLE, Deck, Division, Labels, Sampler
 from lapel.sampling.partners import AcrossPartners, Partners, partners_of
 
 logger = logging.getLogger(__name__)
@@ -17,9 +17,9 @@ class PairSampler(Sampler):
     """Half of the batch are anchors, the other half their partners; positive pairs come first, then negative ones."""
 
     def __init__(
-        self, config: PairsConfig, labels: Labels, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+        self, config: PairsConfig, labels: Labels, batch_size: int, seed: int, division: Division = WHOLE
     ) -> None:
-        super().__init__(labels, batch_size, seed, rank, ranks)
+        super().__init__(labels, batch_size, seed, division)
         self.config = config
         self.partners = partners_of(labels)
         pairs = batch_size // 2
@@ -48,9 +48,9 @@ class TripletSampler(Sampler):
     """A third of the batch are anchors, then their positives, then their negatives."""
 
     def __init__(
-        self, config: TripletsConfig, labels: Labels, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+        self, config: TripletsConfig, labels: Labels, batch_size: int, seed: int, division: Division = WHOLE
     ) -> None:
-        super().__init__(labels, batch_size, seed, rank, ranks)
+        super().__init__(labels, batch_size, seed, division)
         self.config = config
         self.partners = partners_of(labels)
         self.triplets = batch_size // 3

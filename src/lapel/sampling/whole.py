@@ -7,7 +7,7 @@ import numpy as np
 
 from lapel.config import BalancedConfig, CategoryBalancedConfig
 from lapel.errors import LapelError
-from lapel.sampling.batches import Deck, Labels, Sampler
+from lapel.sampling.batches import WHOLE, Deck, Division, Labels, Sampler
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +30,9 @@ class BalancedSampler(Sampler):
     """
 
     def __init__(
-        self, config: BalancedConfig, labels: Labels, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+        self, config: BalancedConfig, labels: Labels, batch_size: int, seed: int, division: Division = WHOLE
     ) -> None:
-        super().__init__(labels, batch_size, seed, rank, ranks)
+        super().__init__(labels, batch_size, seed, division)
         names, sizes = np.unique(labels.items, return_counts=True)
         self.eligible = names[sizes >= config.images]
         self.items = config.items or min(len(self.eligible), batch_size // config.images)
@@ -70,9 +70,9 @@ class CategoryBalancedSampler(Sampler):
     """
 
     def __init__(
-        self, config: CategoryBalancedConfig, labels: Labels, batch_size: int, seed: int, rank: int = 0, ranks: int = 1
+        self, config: CategoryBalancedConfig, labels: Labels, batch_size: int, seed: int, division: Division = WHOLE
     ) -> None:
-        super().__init__(labels, batch_size, seed, rank, ranks)
+        super().__init__(labels, batch_size, seed, division)
         self.config = config
         self.blocks = _items_of_categories(labels, config.images)
         if len(self.blocks) < config.categories:

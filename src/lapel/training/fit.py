@@ -1,34 +1,56 @@
 """One process of a training run, from the catalogue to `train.json`."""
 
 import logging
+import os
 import platform
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from rich.console import Console
 
 from lapel import datasets, sampling
+from lapel.catalog import SEVERAL_ITEMS, Catalog
 from lapel.checkpoint import AtomicCheckpointIO
-from lapel.config import Precision, TrainConfig
+from lapel.config import DistributedStrategy, Precision, TrainConfig
 from lapel.cores import available_cores
 from lapel.devices import choose_device, choose_precision, describe
+from lapel.errors import LapelError
 from lapel.images.store import open_store
 from lapel.provenance import git_commit, package_versions
 from lapel.runs import CHECKPOINTS, point_latest, write_json
-from lapel.training.callbacks import MONITORED, Curves, Keeper, ProgressBar, Speed
+from lapel.sampling import Division
+from lapel.training.callbacks import (
+    MONITORED,
+    Curves,
+    EventFiles,
+    Interrupt,
+    Keeper,
+    Pictures,
+    ProgressBar,
+    Speed,
+    Watchdog,
+)
 from lapel.training.module import SimilarityModule
+from lapel.training.resuming import restored
 from lapel.training.warm_start import begin_with
 
 logger = logging.getLogger(__name__)
 
+TENSORBOARD = "tensorboard"
+
+LIGHTNINGS_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed", Precision.fp16: "16-mixed"}
+
 
 def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> float:
-    """Train one process's share and write the run folder.
+    """Train one process's share and write the run folder; with `resume` from its last checkpoint on.
 
     Args:
         config: of the run.
@@ -39,59 +61,124 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
         The best MAP@R on val.
 
     Raises:
-        LapelError: the data, the sampler or the device cannot do what the config asks, or the loss is not finite.
+        LapelError: the data, the sampler or the device cannot do what the config asks, or training diverged.
     """
     started = time.perf_counter()
-    device = choose_device(config.trainer.accelerator, rank)
-    torch.set_num_threads(config.trainer.threads or max(1, available_cores() // ranks))
-    pl.seed_everything(config.seed, verbose=False)
-    module = _prepare(config, device, rank, ranks)
-    speed = Speed()
-    curves = Curves(config.trainer.log_every, speed)
-    keeper = Keeper(folder / CHECKPOINTS, config.trainer.checkpoint_every, speed, curves)
+    module, device = prepare(config, rank, ranks)
+    last = folder / CHECKPOINTS / "last.ckpt"
+    resumed = restored(config, module.catalog, last, folder / TENSORBOARD, rank) if config.resume else None
+    tensorboard = TensorBoardLogger(folder, name=TENSORBOARD, version="")
+    speed, interrupt = Speed(), Interrupt()
+    curves = Curves(config.trainer.log_every, speed, folder / CHECKPOINTS)
+    pictures = Pictures(tensorboard, config.trainer.gallery_every)
+    keeper = Keeper(folder / CHECKPOINTS, config.trainer, speed, curves, interrupt, pictures)
     bar = ProgressBar(speed, curves, Console(stderr=True))
-    trainer = _trainer(config, folder, device, ranks, [speed, curves, keeper, bar])
+    events = EventFiles(tensorboard, folder / TENSORBOARD)
+    watchdog = Watchdog(config.watchdog, curves)
+    callbacks = [speed, interrupt, curves, watchdog, keeper, bar, events]
+    trainer = _trainer(config, module, tensorboard, device, ranks, callbacks)
+    if resumed is not None and resumed.ended:
+        logger.info("%s: its training has ended; nothing is left to do", folder)
+        if rank == 0 and not (folder / "train.json").is_file():
+            speed.load_state_dict(resumed.callbacks[Speed.__qualname__])
+            keeper.load_state_dict(resumed.callbacks[Keeper.__qualname__])
+            write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks))
+        return resumed.best
     if rank == 0:
         point_latest(folder)
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    _run(trainer, module)
+        if resumed is None:
+            pictures.begin(config)
+    _run(trainer, module, None if resumed is None else last)
     if rank == 0:
         write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks))
     return keeper.best
 
 
-def _prepare(config: TrainConfig, device: torch.device, rank: int, ranks: int) -> SimilarityModule:
-    """Data, sampler and model of one process."""
+def prepare(config: TrainConfig, rank: int = 0, ranks: int = 1) -> tuple[SimilarityModule, torch.device]:
+    """Data, sampler and model of one process, and its device.
+
+    Raises:
+        LapelError: as `fit`.
+    """
+    device = choose_device(config.trainer.accelerator, int(os.environ.get("LOCAL_RANK", rank)) if ranks > 1 else rank)
+    _check_device(config, device)
+    torch.set_num_threads(config.trainer.threads or max(1, available_cores() // _processes_here(ranks)))
+    pl.seed_everything(config.seed, verbose=False)
     catalog = datasets.load(config.data)
+    _check_validation(catalog)
     store = open_store(catalog, config.data, device)
-    sampler = sampling.build(config.sampler, catalog, "train", config.data.batch_size, config.seed, rank, ranks)
+    division = Division(rank, ranks, config.trainer.accumulate)
+    sampler = sampling.build(config.sampler, catalog, "train", config.images_at_once, config.seed, division)
     module = SimilarityModule(config, catalog, store, sampler)
-    if config.init is not None:
+    if config.init is not None and config.resume is None:
         begin_with(module.encoder, config.init)
     logger.info(
         "training %s on %s in %s: %d images, %d steps",
         config.name, describe(device), choose_precision(config.trainer.precision, device).name,
-        len(catalog.rows("train")), module.total_steps,
+        len(catalog.rows("train")), module.course.total_steps,
     )  # fmt: skip
-    return module
+    return module, device
+
+
+def _check_validation(catalog: Catalog) -> None:
+    """Raise where val has no query with a match, which else would be found out at the end of the first epoch."""
+    queries, gallery = catalog.queries("val"), catalog.gallery("val")
+    if SEVERAL_ITEMS in catalog.table:  # with several items a match is all but certain; scoring tells
+        return
+    alike = np.bincount(catalog.linked_items[gallery], minlength=len(catalog.item_names))
+    if not (alike[catalog.linked_items[queries]] > np.isin(queries, gallery)).any():
+        raise LapelError(
+            f"{catalog.name}: val has {len(queries)} queries and {len(gallery)} gallery images, and no two of an item: "
+            "there is nothing to validate on; a larger data.val_share, or data.split=unseen, may help"
+        )
+
+
+def _processes_here(ranks: int) -> int:
+    """Processes of the training on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks)) if ranks > 1 else 1
+
+
+def _check_device(config: TrainConfig, device: torch.device) -> None:
+    """Raise where the CPU is asked for what GPUs alone can do."""
+    if device.type == "cuda":
+        return
+    for key, wanted in (
+        ("trainer.precision=fp16", config.trainer.precision is Precision.fp16),
+        ("trainer.sync_batchnorm=true", config.trainer.sync_batchnorm),
+        ("trainer.strategy=fsdp", config.trainer.strategy is DistributedStrategy.fsdp),
+    ):
+        if wanted:
+            raise LapelError(f"{key}: needs a GPU, and training is on the CPU")
 
 
 def _trainer(
-    config: TrainConfig, folder: Path, device: torch.device, ranks: int, callbacks: list[pl.Callback]
+    config: TrainConfig,
+    module: SimilarityModule,
+    tensorboard: TensorBoardLogger,
+    device: torch.device,
+    ranks: int,
+    callbacks: list[pl.Callback],
 ) -> pl.Trainer:
     """Lightning's loop, without what lapel does itself: the sampler shards, and the keeper validates and saves."""
-    bf16 = choose_precision(config.trainer.precision, device) is Precision.bf16
+    options, here = config.trainer, _processes_here(ranks)
+    precision = choose_precision(options.precision, device)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
+    plugins: list[Any] = [AtomicCheckpointIO()]
     return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=ranks if ranks > 1 else ([device.index] if device.type == "cuda" else 1),
-        strategy="ddp" if ranks > 1 else "auto",
-        precision="bf16-mixed" if bf16 else "32-true",
-        max_epochs=config.trainer.max_epochs,
-        max_steps=config.trainer.max_steps or -1,
-        logger=TensorBoardLogger(folder, name="tensorboard", version=""),
+        devices=here if ranks > 1 else ([device.index] if device.type == "cuda" else 1),
+        num_nodes=ranks // here,
+        strategy=_strategy(config) if ranks > 1 else "auto",
+        precision=LIGHTNINGS_PRECISION[precision],  # type: ignore[arg-type]
+        max_epochs=-1,
+        max_steps=module.course.total_steps,
+        accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=config.optim.clip,
+        sync_batchnorm=options.sync_batchnorm,
+        logger=tensorboard,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[*plugins, TorchElasticEnvironment()] if ranks > 1 else plugins,
         use_distributed_sampler=False,
         limit_val_batches=0,
         log_every_n_steps=1,
@@ -101,13 +188,23 @@ def _trainer(
     )
 
 
-def _run(trainer: pl.Trainer, module: SimilarityModule) -> None:
+def _strategy(config: TrainConfig) -> Strategy:
+    """How the processes share the work."""
+    if config.trainer.strategy is DistributedStrategy.fsdp:
+        return FSDPStrategy(sharding_strategy="FULL_SHARD", state_dict_type="full", use_orig_params=True)
+    # Statistics are shared before validation; where a stage changes what learns, not every weight has a gradient.
+    unfreezes = any(stage.unfrozen is not None for stage in config.stages)
+    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unfreezes)
+
+
+def _run(trainer: pl.Trainer, module: SimilarityModule, checkpoint: Path | None) -> None:
     """Lightning's fit without the advice that does not apply here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen ones are
         warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*|.*isinstance.*LeafSpec.*")
-        trainer.fit(module)
+        warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended.*|.*mid-epoch.*")
+        trainer.fit(module, ckpt_path=checkpoint)
 
 
 def _summary(

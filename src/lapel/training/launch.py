@@ -1,30 +1,53 @@
-"""Starts the processes of a training run: this one alone, or several under torch's elastic agent.
+"""Starts a training's processes: this one, as many as there are devices, or those of an outer launcher.
 
-The command line is read once, before: the processes get the finished config and the run folder. (Lightning's own
-launcher repeats the command line instead, which in a Hydra multirun runs the whole sweep again.)
+lapel starts processes with torch's elastic launcher and one plain config; Lightning would repeat the command line,
+which under a sweep would run the whole sweep again in each.
 """
 
+import ctypes
 import logging
 import os
+import signal
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from lapel.composing import from_plain, to_plain
 from lapel.config import TrainConfig
 from lapel.errors import InterruptedTrainingError, LapelError
-from lapel.runs import check_latest, claim_folder, logged_to, new_folder, undone_on_error, write_yaml
+from lapel.outside import outer_rank, processes_outside
+from lapel.paths import user_path
+from lapel.runs import (
+    RUNS,
+    check_latest,
+    claim_folder,
+    held,
+    link_to,
+    logged_to,
+    new_folder,
+    read_yaml,
+    undone_on_error,
+    write_yaml,
+)
 from lapel.training.fit import fit
 
 logger = logging.getLogger(__name__)
 
+# Linux's name for "the signal that I get when my parent ends" (prctl(2)).
+PR_SET_PDEATHSIG = 1
+
 
 def train(config: TrainConfig, folder: Path | str | None = None) -> float:
-    """Train a model, in as many processes as `trainer.devices` says.
+    """Train a model, in as many processes as `trainer.devices` says, or as torchrun or srun has started.
 
     Args:
-        config: of the run, as from `lapel.compose("train", overrides)`.
+        config: of the run, as from `lapel.compose("train", overrides)`; with `resume`, of the run that goes on.
         folder: run folder, new or empty; by default a new one in `runs/`.
 
     Returns:
@@ -34,15 +57,55 @@ def train(config: TrainConfig, folder: Path | str | None = None) -> float:
         LapelError: the config cannot be carried out; a folder in which training has not begun is removed again.
         InterruptedTrainingError: by Ctrl-C or SIGTERM, after the step was finished and `checkpoints/last.ckpt` written.
     """
-    config = from_plain(to_plain(config))  # checks again: a field may have been changed since it was made
+    resume = config.resume
+    config = from_plain(to_plain(replace(config, resume=None)))  # checks again: a field may have been changed since
     check_latest()
+    requeued = _requeued(config) if resume is None else None
+    if requeued is not None:
+        if folder is not None:
+            Path(folder).rmdir()  # made for this attempt, and empty
+        resume = str(requeued)
+    if resume is not None:
+        return _go_on(replace(config, resume=resume), user_path(resume))
     folder = new_folder(config.name) if folder is None else Path(folder)
-    claim_folder(folder)
-    with undone_on_error(folder), logged_to(folder / "train.log"):
-        write_yaml(folder / "config.yaml", to_plain(config))
-        best = fit(config, folder) if config.trainer.devices == 1 else _train_in_processes(config, folder)
-        logger.info("best val map@r %.4f; the run is in %s", best, folder)
+    with Others() as others, held(folder):
+        claim_folder(folder)
+        with undone_on_error(folder), logged_to(folder / "train.log"):
+            write_yaml(folder / "config.yaml", to_plain(config))
+            if (job := os.environ.get("SLURM_JOB_ID")) is not None:
+                link_to(RUNS / f".slurm-{job}", folder)
+            return _train(config, folder, others)
+
+
+def _go_on(config: TrainConfig, folder: Path) -> float:
+    with Others() as others, held(folder), logged_to(folder / "train.log"):
+        return _train(config, folder, others)
+
+
+def _train(config: TrainConfig, folder: Path, others: "Others") -> float:
+    if processes_outside() > 1:
+        others.tell(config, folder)
+        best = fit(config, folder, 0, processes_outside())
+    elif config.trainer.devices == 1:
+        best = fit(config, folder)
+    else:
+        best = _train_in_processes(config, folder)
+    logger.info("best val map@r %.4f; the run is in %s", best, folder)
     return best
+
+
+def _requeued(config: TrainConfig) -> Path | None:
+    """The folder of this run, where it is a job that SLURM has started again."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
+        return None
+    link = RUNS / f".slurm-{job}"
+    if not (link / "config.yaml").is_file() or read_yaml(link / "config.yaml") != to_plain(config):
+        return None
+    return Path(os.path.relpath(link.resolve()))
+
+
+# -------------------------------------------------------------------------------- processes started here
 
 
 def _train_in_processes(config: TrainConfig, folder: Path) -> float:
@@ -58,7 +121,13 @@ def _train_in_processes(config: TrainConfig, folder: Path) -> float:
         monitor_interval=0.5,
         start_method="spawn",
     )
-    outcome = elastic_launch(launch, _train_one_process)(to_plain(config), str(folder), logger.getEffectiveLevel())[0]
+    level = logger.getEffectiveLevel()
+    try:
+        outcome = elastic_launch(launch, _train_one_process)(to_plain(config), str(folder), level)[0]
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed; its error is above"
+        raise LapelError(f"training process {rank} {how}; resume={folder} goes on from its last checkpoint") from error
     if "interrupted" in outcome:
         raise InterruptedTrainingError(outcome["interrupted"])
     if "error" in outcome:
@@ -68,6 +137,7 @@ def _train_in_processes(config: TrainConfig, folder: Path) -> float:
 
 def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[str, Any]:
     """What each process runs. What the user can mend travels as a value: an exception would come as a traceback."""
+    _end_with_parent()
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("lapel").setLevel(level if rank == 0 else logging.WARNING)
@@ -81,3 +151,55 @@ def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[s
         return {"interrupted": str(error)}
     except LapelError as error:
         return {"error": str(error)}
+
+
+def _end_with_parent() -> None:
+    """Be killed when the parent is, which holds the run folder: nobody must go on writing there."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+# --------------------------------------------------------------------- processes that torchrun or srun started
+
+
+def join() -> float:
+    """Train as one of several processes, but the first, which says what and where to train.
+
+    Raises:
+        LapelError: the first process could not begin.
+    """
+    _meet()
+    told: list[Any] = [None]
+    dist.broadcast_object_list(told)
+    if told[0] is None:
+        raise LapelError("the first process could not begin")
+    logging.getLogger("lapel").setLevel(logging.WARNING)
+    return fit(from_plain(told[0]["config"]), Path(told[0]["folder"]), outer_rank(), processes_outside())
+
+
+class Others:
+    """The processes that an outer launcher has started beside this one; the first tells them what to train."""
+
+    def __init__(self) -> None:
+        self.told = False
+
+    def __enter__(self) -> "Others":
+        if processes_outside() > 1:
+            _meet()
+        return self
+
+    def tell(self, config: TrainConfig, folder: Path) -> None:
+        """Say what to train, and where."""
+        self.told = True
+        dist.broadcast_object_list([{"config": to_plain(config), "folder": str(folder)}])
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        if kind is not None and not self.told and processes_outside() > 1:
+            dist.broadcast_object_list([None])  # they wait, and would for long
+
+
+def _meet() -> None:
+    """Join the processes' group, which Lightning then finds."""
+    if not dist.is_initialized():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

@@ -1,65 +1,70 @@
 """The LightningModule: one flat batch through one encoder, and the weighted sum of its objectives."""
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from lapel import losses
 from lapel.catalog import Catalog
 from lapel.checkpoint import LAPEL_KEY
 from lapel.composing import to_plain
-from lapel.config import Schedule, TrainConfig, TrunkConfig
+from lapel.config import TrainConfig
+from lapel.encoder import Encoder, embed, try_out
 from lapel.encoder import build as build_encoder
-from lapel.encoder import dimensions, embed
+from lapel.errors import LapelError
 from lapel.images.augmentation import Augmentation
 from lapel.images.store import ImageStore
+from lapel.losses import IndicesTuple
 from lapel.retrieval import Scores, equal_pairs, rows_once, score
 from lapel.sampling import Batch, Sampler, share
+from lapel.training import optimizers
+from lapel.training.averaging import AveragedWeights
+from lapel.training.course import Course, Phase
+from lapel.training.exchange import GatherRows, place, share_buffers
+from lapel.trunks import frozen_except, recompute_blocks
 
+# Streams of random numbers, apart from those of augmentation and sampling: what the network draws (dropout), which each
+# process does for its own images, and what losses and miners draw, which all do alike.
+NETWORK_STREAM, LOSS_STREAM = 3, 4
 
-class GatherRows(torch.autograd.Function):
-    """Concatenates the rows of all processes, which may differ in number, with their gradients.
-
-    Every process computes the same loss on the result, and DDP averages gradients over the processes: summing the
-    incoming gradients here gives each process N times its share of the gradient, and the average the whole of it, once.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, local: Tensor, sizes: list[int], rank: int) -> Tensor:
-        """Local `[sizes[rank], dimensions]` to `[sum(sizes), dimensions]`, in the order of the ranks."""
-        ctx.part = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
-        # Uneven lengths give garbage or hang on gloo: pad to the longest, then cut.
-        padded = local.new_zeros(max(sizes), *local.shape[1:])
-        padded[: len(local)] = local
-        gathered = [torch.empty_like(padded) for _ in sizes]
-        dist.all_gather(gathered, padded)
-        return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        """The sum over the processes of the gradients of this process's rows."""
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total[ctx.part], None, None
+# The K of the recall@K and precision@K that are followed on val.
+VALIDATED_K = [1, 5, 10]
 
 
 @dataclass(frozen=True)
 class StepValues:
-    """Scalars of one training step, still on the device: name -> value."""
+    """What a training step came to, on the device.
+
+    Args:
+        loss: of the global batch, with its gradient.
+        parts: each objective's, not weighted, by name.
+        raw, embeddings: `[batch, dimensions]` before and after normalisation.
+        items, categories: int64 `[batch]`.
+        indices: pairs or triplets that the sampler formed.
+    """
 
     loss: Tensor
     parts: dict[str, Tensor]
+    raw: Tensor
     embeddings: Tensor
     items: Tensor
+    categories: Tensor
+    indices: IndicesTuple
 
 
 class SimilarityModule(pl.LightningModule):
     """Trains an encoder with a variant's objectives.
+
+    Every random draw is a function of the seed and the number of the batch, so that nothing random has to be kept for a
+    resume.
 
     Args:
         config: of the run.
@@ -74,47 +79,112 @@ class SimilarityModule(pl.LightningModule):
         self.catalog = catalog
         self.store = store
         self.sampler = sampler
+        self.course = Course(config, len(sampler))
         self.encoder = build_encoder(config.encoder, config.data, config.variant.metric)
+        self.frozen_by_config = self.encoder.frozen
         self.objectives = losses.build(
-            config.variant, dimensions(self.encoder), len(catalog.item_names), len(catalog.category_names)
+            config.variant, self.encoder.dimensions, len(catalog.item_names), len(catalog.category_names)
         )
+        self.averaged = None
+        if config.optim.ema:
+            self.averaged = AveragedWeights(self.encoder, self._losses(), config.optim.ema)
         self.augmentation = Augmentation(config.augment, config.seed)
         self.items = torch.from_numpy(catalog.linked_items).to(store.device)
         self.categories = torch.from_numpy(catalog.categories).to(store.device)
         self.step_values: StepValues | None = None
-        self.last_step = -1
+        self.steps_done = 0
+        self.phase: Phase | None = None
+        self._check_stages()
+        if config.trainer.recompute:
+            recompute_blocks(self.encoder.trunk)
+        if config.trainer.compile:
+            self.encoder.trunk.compile()
+
+    def _losses(self) -> nn.ModuleDict:
+        return nn.ModuleDict({name: objective.get_submodule("loss") for name, objective in self.objectives.items()})
 
     @property
-    def total_steps(self) -> int:
-        """Optimizer steps of the whole training."""
-        trainer = self.config.trainer
-        steps = len(self.sampler) * trainer.max_epochs
-        return min(steps, trainer.max_steps) if trainer.max_steps else steps
+    def scored_encoder(self) -> Encoder:
+        """What is validated: the averaged weights, where there are such."""
+        return self.encoder if self.averaged is None else self.averaged.encoder
+
+    # ------------------------------------------------------------------------------------------------ batches
 
     def train_dataloader(self) -> Any:
-        """The sampler's batches: row numbers, whose images are gathered on the device or come with them."""
-        return self.store.loader(self.sampler)
+        """Batches from where training stands to its end: row numbers, whose images are gathered or come with them."""
+        return self.store.loader(_Rest(self))
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Nothing to move: the store gives images on the device."""
         del device, dataloader_idx
         return batch
 
+    # -------------------------------------------------------------------------------------------------- steps
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Begin a stage where the batch is its first, or the first one of a resume."""
+        del batch_idx
+        phase = self.course.phase(self.course.step(batch.number))
+        if phase != self.phase:
+            self.phase = phase
+            self.encoder.freeze(self._frozen_in(phase))
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of the global batch."""
         del batch_idx
         images = self.store.images_of(batch)
-        images = self.augmentation(images, batch.step, batch.part.start, len(batch.rows))
-        raw = self._gather(self.encoder.raw(images), len(batch.rows))
-        values = self._objectives(raw, batch)
-        self.step_values = values
-        self.last_step = batch.step
-        return values.loss
+        images = self.augmentation(images, batch.number, batch.part.start, len(batch.rows))
+        self._seed(NETWORK_STREAM, batch.number, place()[0])
+        raw = self._gather(self._encode(self._resized(images)), len(batch.rows))
+        self._seed(LOSS_STREAM, batch.number)
+        self.step_values = self._objectives(raw, batch)
+        return self.step_values.loss
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """As Lightning's; then the running means take in the new weights."""
+        super().optimizer_step(*arguments, **options)
+        self.steps_done += 1
+        if self.averaged is not None:
+            self.averaged.update(self.encoder, self._losses())
+
+    def _seed(self, *key: int) -> None:
+        """Make torch's next draws a function of the run's seed and these numbers."""
+        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, *key]).generate_state(1, np.uint64)[0] >> 1))
+
+    def _resized(self, images: Tensor) -> Tensor:
+        """uint8 images in the size of the stage."""
+        size = None if self.phase is None else self.phase.stage.size
+        if size is None or list(images.shape[2:]) == list(size):
+            return images
+        if images.device.type == "cpu":  # torch has antialiased uint8 kernels there alone
+            return F.interpolate(images, list(size), mode="bilinear", antialias=True)
+        smaller = F.interpolate(images.float(), list(size), mode="bilinear", antialias=True)
+        return smaller.round_().clamp_(0, 255).to(torch.uint8)
+
+    def _encode(self, images: Tensor) -> Tensor:
+        """Raw embeddings, in chunks whose activations are computed again for the gradient, where so configured.
+
+        The gradient of one pass at the memory of a chunk: Gao et al., "Scaling deep contrastive learning batch size
+        under memory limited setup", 2021 (GradCache), by torch's own recomputation.
+        """
+        chunk = self.config.trainer.chunk
+        if chunk is None or len(images) <= chunk:
+            return self.encoder.raw(images)
+        parts = [
+            checkpoint(self.encoder.raw, part, use_reentrant=False, context_fn=self._recomputing)
+            for part in images.split(chunk)
+        ]
+        return torch.cat(parts)
+
+    def _recomputing(self) -> tuple[Any, Any]:
+        return nullcontext(), kept_buffers(self.encoder)
 
     def _objectives(self, raw: Tensor, batch: Batch) -> StepValues:
         """The weighted losses, in fp32: differences of nearly equal distances do not survive bf16."""
         rows = torch.from_numpy(batch.rows).to(raw.device)
-        indices = batch.indices_tuple and tuple(torch.from_numpy(each).to(raw.device) for each in batch.indices_tuple)
+        indices = None
+        if batch.indices_tuple is not None:
+            indices = tuple(torch.from_numpy(each).to(raw.device) for each in batch.indices_tuple)
         with torch.autocast(raw.device.type, enabled=False):
             raw = raw.float()
             embeddings = self.encoder.finish(raw)
@@ -124,94 +194,105 @@ class SimilarityModule(pl.LightningModule):
                 for name, objective in self.objectives.items()
             }
             loss = torch.stack([self.objectives[name].weight * part for name, part in parts.items()]).sum()
-        return StepValues(loss, {name: part.detach() for name, part in parts.items()}, embeddings.detach(), items)
+        detached = {name: part.detach() for name, part in parts.items()}
+        return StepValues(loss, detached, raw.detach(), embeddings.detach(), items, categories, indices)
 
     def _gather(self, local: Tensor, total: int) -> Tensor:
         """The rows of all processes, where there are several."""
-        if self.trainer.world_size == 1:
+        rank, ranks = place()
+        if ranks == 1:
             return local
-        parts = [share(total, rank, self.trainer.world_size) for rank in range(self.trainer.world_size)]
-        return GatherRows.apply(local, [part.stop - part.start for part in parts], self.global_rank)
+        parts = [share(total, each, ranks) for each in range(ranks)]
+        return GatherRows.apply(local, [part.stop - part.start for part in parts], rank)
+
+    # ------------------------------------------------------------------------------------------------- stages
+
+    def _frozen_in(self, phase: Phase) -> Any:
+        """Parts of the trunk that do not learn in a stage."""
+        unfrozen = phase.stage.unfrozen
+        if unfrozen is None:
+            return self.frozen_by_config
+        return frozen_except(self.encoder.trunk, unfrozen, f"stages.{phase.number}.unfrozen")
+
+    def _check_stages(self) -> None:
+        """Raise if a stage names a part that the trunk does not have, or leaves nothing to learn."""
+        for phase in self.course.phases:
+            self.encoder.freeze(self._frozen_in(phase))
+            if not any(each.requires_grad for each in [*self.encoder.parameters(), *self._losses().parameters()]):
+                key = f"stages.{phase.number}.unfrozen" if self.config.stages else "encoder.frozen"
+                raise LapelError(f"{key}: leaves nothing that could learn")
+            if phase.stage.size is not None:
+                key = f"stages.{phase.number}.size"
+                try_out(self.encoder, self.config.encoder, key, self.config.data.channels, phase.stage.size)
+        self.encoder.freeze(self.frozen_by_config)
+
+    # --------------------------------------------------------------------------------------------- validation
 
     def validate(self) -> Scores:
         """Scores of the val part: each row is embedded once, by one of the processes."""
+        return self.validated()[0]
+
+    def validated(self) -> tuple[Scores, Tensor, Tensor]:
+        """Scores of the val part, with the embeddings of its queries and of its gallery."""
+        share_buffers(self.scored_encoder)
         queries, gallery = self.catalog.queries("val"), self.catalog.gallery("val")
         rows, query_places, gallery_places = rows_once(queries, gallery)
-        part = share(len(rows), self.trainer.global_rank, self.trainer.world_size)
+        part = share(len(rows), *place())
         with torch.inference_mode():
-            embeddings = self._gather(embed(self.encoder, self.store, rows[part]), len(rows))
-        return score(
-            embeddings[query_places],
-            embeddings[gallery_places],
+            embeddings = self._gather(embed(self.scored_encoder, self.store, rows[part]), len(rows))
+        found = embeddings[query_places], embeddings[gallery_places]
+        scores = score(
+            *found,
             self.catalog.item_sets[queries],
             self.catalog.item_sets[gallery],
             self.config.variant.metric,
-            [1, 5, 10],
+            VALIDATED_K,
             exclude=equal_pairs(self.catalog.look_alikes[queries], self.catalog.look_alikes[gallery]),
         )
+        return scores, *found
+
+    # --------------------------------------------------------------------------------- optimizer, checkpoints
 
     def configure_optimizers(self) -> Any:
-        """AdamW with decayed matrices and undecayed vectors, and the schedule a step."""
-        options = self.config.optim
-        groups = self._parameter_groups(options.lr, options.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=options.lr, fused=True)
-        if options.schedule is Schedule.constant:
-            return optimizer
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, OneCycle(self.total_steps, options.warmup))
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
-
-    def _parameter_groups(self, lr: float, weight_decay: float) -> list[dict[str, Any]]:
-        """Matrices and vectors of the trunk and of everything else, those that are trained."""
-        encoder = self.config.encoder
-        factor = encoder.trunk_lr if isinstance(encoder, TrunkConfig) else 1.0
-        trunk = {id(each) for each in self.encoder.trunk.parameters()} if factor != 1.0 else set()
-        groups: dict[tuple[float, float], list[Tensor]] = {}
-        for each in self.parameters():
-            if each.requires_grad:
-                key = (lr * (factor if id(each) in trunk else 1.0), weight_decay if each.ndim > 1 else 0.0)
-                groups.setdefault(key, []).append(each)
-        return [{"params": members, "lr": rate, "weight_decay": decay} for (rate, decay), members in groups.items()]
+        """The optimizer, and its schedule a step."""
+        optimizer, scheduler = optimizers.build(self.config, self.course, self.encoder, self._losses())
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a checkpoint of lapel carries besides Lightning's: plain containers only."""
         checkpoint[LAPEL_KEY] = {
-            "config": to_plain(self.config),
+            "config": to_plain(replace(self.config, resume=None)),
             "catalog": self.catalog.name,
+            "train_hash": self.catalog.split_hash("train"),
             "items": len(self.catalog.item_names),
             "categories": len(self.catalog.category_names),
-            "sampler": self.sampler.state_after(self.last_step),
-            "epoch": (self.last_step + 1) // len(self.sampler),
+            "steps": self.steps_done,
+            "epoch": self.steps_done // self.course.steps_per_epoch,
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the sampler where it was."""
-        self.sampler.load_state_dict(checkpoint[LAPEL_KEY]["sampler"])
+        """Go on with the batch after those that were trained on."""
+        self.steps_done = checkpoint[LAPEL_KEY]["steps"]
 
 
-class OneCycle:
-    """Learning rate as a factor of the highest: a cosine up from 1/25 in the warm-up, then a cosine down to nearly 0.
+class _Rest:
+    """The batches that are left to train on, when they are asked for."""
 
-    Smith & Topin, "Super-convergence", 2018, in the form of torch's OneCycleLR; that one also cycles Adam's momentum,
-    and divides by zero where the warm-up is all or nothing.
+    def __init__(self, module: SimilarityModule) -> None:
+        self.module = module
 
-    Args:
-        steps: of the whole training.
-        warmup: share of them in which the rate rises.
-    """
-
-    START = 1 / 25
-    END = 1e-5
-
-    def __init__(self, steps: int, warmup: float) -> None:
-        self.steps = steps
-        self.rising = warmup * steps
-
-    def __call__(self, step: int) -> float:
-        """Factor at a step, from 0."""
-        if step < self.rising:
-            return _cosine(self.START, 1.0, step / self.rising)
-        return _cosine(1.0, self.END, min((step - self.rising) / max(self.steps - self.rising, 1), 1.0))
+    def __iter__(self) -> Iterator[Batch]:
+        course = self.module.course
+        return self.module.sampler.batches(self.module.steps_done * course.parts, course.total_batches)
 
 
-def _cosine(start: float, end: float, share_done: float) -> float:
-    return end + (start - end) * (1 + math.cos(math.pi * share_done)) / 2
+@contextmanager
+def kept_buffers(module: nn.Module) -> Iterator[None]:
+    """Undo what a second pass does to running statistics, which the first one has already taken in."""
+    before = [buffer.clone() for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, kept in zip(module.buffers(), before, strict=True):
+                buffer.copy_(kept)

@@ -1,0 +1,140 @@
+"""TensorBoard's curves of a training."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from lapel.errors import LapelError
+from lapel.losses import root, same_label, squared_distances
+from lapel.sampling import Batch
+from lapel.training.callbacks.speed import Speed
+from lapel.training.module import SimilarityModule, StepValues
+
+
+class Curves(Callback):
+    """Scalars every `every` steps and at the end of each epoch: the mean of each loss since the last point, and the
+    state at the point.
+
+    Args:
+        every: steps.
+        speed: which counts images and seconds.
+        checkpoints: folder of the last good checkpoint, which the message of a divergence names.
+    """
+
+    def __init__(self, every: int, speed: Speed, checkpoints: Path) -> None:
+        self.every = every
+        self.speed = speed
+        self.checkpoints = checkpoints
+        # Since the last point: the number of the step, and each loss by name.
+        self.recorded: list[tuple[int, dict[str, Tensor | float]]] = []
+        self.last_point = (0, 0.0)
+        self.latest_loss = float("nan")
+        self.first_loss: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers: what the next point is the mean of."""
+        self.settle()
+        recorded = [[step, dict(values)] for step, values in self.recorded]
+        return {
+            "recorded": recorded,
+            "last_point": list(self.last_point),
+            "latest_loss": self.latest_loss,
+            "first_loss": self.first_loss,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """See `state_dict`."""
+        self.recorded = [(step, dict(values)) for step, values in state_dict["recorded"]]
+        self.last_point = tuple(state_dict["last_point"])
+        self.latest_loss, self.first_loss = state_dict["latest_loss"], state_dict["first_loss"]
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Add a batch; write a point when one is due."""
+        del outputs, batch_idx
+        assert isinstance(pl_module, SimilarityModule)
+        values = pl_module.step_values
+        assert values is not None
+        step = pl_module.course.step(batch.number) + 1
+        self.recorded.append((step, {"total": values.loss.detach(), **values.parts}))
+        if values.loss.device.type == "cpu":  # elsewhere looking would hold up the device
+            self.settle()
+        if pl_module.course.ends_step(batch.number) and self.is_due(pl_module, step):
+            self._write(trainer, values, step)
+
+    def is_due(self, module: SimilarityModule, steps: int) -> bool:
+        """Whether a point is written after so many steps."""
+        return steps % self.every == 0 or module.course.ends_epoch(steps)
+
+    def settle(self) -> None:
+        """Make plain numbers of what was recorded.
+
+        Raises:
+            LapelError: one of them is not finite; it names step and loss.
+        """
+        waiting = [(step, values) for step, values in self.recorded if isinstance(values["total"], Tensor)]
+        if not waiting:
+            return
+        numbers = iter(torch.stack([value for _, values in waiting for value in values.values()]).tolist())  # type: ignore[arg-type]
+        for step, values in waiting:
+            values.update({name: next(numbers) for name in list(values)})
+            self._check_finite(step, values)
+            if self.first_loss is None:
+                self.first_loss = float(values["total"])
+
+    def _check_finite(self, step: int, values: dict[str, Any]) -> None:
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if not wrong:
+            return
+        name = wrong[-1]  # a part, where there is one: the total is wrong because of it
+        good = self.checkpoints / "last.ckpt"
+        kept = f"; {good} is from before" if good.is_file() else ""
+        raise LapelError(
+            f"training diverged: loss/{name} is {values[name]} at step {step}; a lower optim.lr may help{kept}"
+        )
+
+    def _write(self, trainer: pl.Trainer, values: StepValues, step: int) -> None:
+        self.settle()
+        names = list(self.recorded[0][1])
+        means = {f"loss/{name}": _mean([float(each[name]) for _, each in self.recorded]) for name in names}
+        self.recorded = []
+        self.latest_loss = means["loss/total"]
+        images, seconds = self.speed.images, self.speed.elapsed()
+        point, self.last_point = self.last_point, (images, seconds)
+        rates = {f"optim/{name}": rate for name, rate in _learning_rates(trainer).items()}
+        scalars = {**means, **pair_distances(values), **rates}
+        if point[1]:
+            scalars["speed/images_per_second"] = (images - point[0]) / (seconds - point[1])
+        write_scalars(trainer, scalars, step)
+
+
+def _mean(values: list[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _learning_rates(trainer: pl.Trainer) -> dict[str, float]:
+    """The highest of all groups of weights, and the lowest where it differs."""
+    rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+    return {"lr": max(rates)} if min(rates) == max(rates) else {"lr": max(rates), "lr_lowest": min(rates)}
+
+
+def pair_distances(values: StepValues) -> dict[str, float]:
+    """Mean euclidean distance of the batch's positive and negative pairs."""
+    distances = root(squared_distances(values.embeddings.float()))
+    positive, negative = same_label(values.items)
+    pairs = {"distance/positive": positive, "distance/negative": negative}
+    return {name: float(distances[mask].mean()) for name, mask in pairs.items() if mask.any()}
+
+
+def write_scalars(trainer: pl.Trainer, scalars: dict[str, float], step: int) -> None:
+    """Points of TensorBoard curves, by the first process."""
+    if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
+        for name, value in scalars.items():
+            trainer.logger.experiment.add_scalar(name, value, step)

@@ -1,0 +1,127 @@
+"""What TensorBoard shows besides curves: distances, queries with their matches, the embeddings, the config."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
+
+from lapel.composing import to_plain
+from lapel.config import TrainConfig
+from lapel.examples import examples, spread
+from lapel.losses import root, same_label, squared_distances
+from lapel.retrieval import Scores
+from lapel.training.module import SimilarityModule
+
+# Val images, at most, whose distances and whose places are shown.
+MOST_DISTANCES = 1000
+MOST_PROJECTED = 2000
+
+# Side of a thumbnail in the projector, whose sprite may have 8192 pixels a side.
+THUMBNAIL = 32
+
+
+class Pictures:
+    """Draws, for the first process, after each validation.
+
+    Args:
+        logger: whose event files they go to.
+        every: epochs between two galleries.
+    """
+
+    def __init__(self, logger: TensorBoardLogger, every: int) -> None:
+        self.logger = logger
+        self.every = every
+
+    @property
+    def writer(self) -> SummaryWriter:
+        """Of the event file."""
+        return self.logger.experiment
+
+    def begin(self, config: TrainConfig) -> None:
+        """Show the config of a new run."""
+        text = OmegaConf.to_yaml(OmegaConf.create(to_plain(config)))
+        self.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), 0)
+
+    def after_validation(
+        self, module: SimilarityModule, scores: Scores, found: tuple[Tensor, Tensor], epochs: int, ended: bool
+    ) -> None:
+        """Distances after each epoch, a gallery every few, and everything that belongs to the end there.
+
+        Args:
+            module: that was validated.
+            scores: of the val part.
+            found: embeddings of its queries and of its gallery.
+            epochs: validations so far.
+            ended: whether training is over.
+        """
+        catalog, step = module.catalog, module.steps_done
+        queries, gallery = catalog.queries("val"), catalog.gallery("val")
+        self._distances(found[1], torch.from_numpy(catalog.linked_items[gallery]), step)
+        if ended or epochs % self.every == 0:
+            metric = module.config.variant.metric
+            shown = spread(scores.queries)
+            sheet = examples(catalog, module.store, found, queries, gallery, shown, metric)
+            self.writer.add_image("val/matches", np.asarray(sheet), step, dataformats="HWC")
+        if ended:
+            self._project(module, gallery, found[1])
+            self._final_scores(module.config, scores, step)
+
+    def _distances(self, embeddings: Tensor, items: Tensor, step: int) -> None:
+        """Histograms of the distances of positive and of negative pairs, among some images evenly over all."""
+        chosen = _some(len(items), MOST_DISTANCES)
+        distances = root(squared_distances(embeddings[chosen].float())).cpu()
+        for name, mask in zip(("positive", "negative"), same_label(items[chosen]), strict=True):
+            if mask.any():
+                self.writer.add_histogram(f"distance/val_{name}", distances[mask].numpy(), step)
+
+    def _project(self, module: SimilarityModule, gallery: np.ndarray, embeddings: Tensor) -> None:
+        """The embedding projector: a place, a name and a thumbnail for each image."""
+        chosen = _some(len(gallery), MOST_PROJECTED)
+        catalog, rows = module.catalog, gallery[chosen]
+        pixels = module.store.gather(rows).cpu().float() / 255
+        thumbnails = F.interpolate(pixels, [THUMBNAIL, THUMBNAIL], mode="bilinear", antialias=True)
+        names = [
+            [catalog.item_names[item], catalog.category_names[category]]
+            for item, category in zip(catalog.items[rows], catalog.categories[rows], strict=True)
+        ]
+        self.writer.add_embedding(
+            embeddings[chosen].cpu(),
+            metadata=names,
+            label_img=thumbnails.expand(-1, 3, -1, -1),
+            global_step=module.steps_done,
+            tag="val",
+            metadata_header=["item", "category"],
+        )
+
+    def _final_scores(self, config: TrainConfig, scores: Scores, step: int) -> None:
+        """HParams: what was chosen, and what came of it."""
+        plain = to_plain(config)
+        chosen = {
+            "data": plain["data"]["kind"].split("/")[1],
+            "encoder": config.encoder.label,
+            "variant": config.variant.name,
+            **{
+                key: plain[group][key]
+                for group, keys in (
+                    ("data", ("batch_size",)), ("encoder", ("embedding",)), ("optim", ("lr", "weight_decay", "ema")),
+                    ("trainer", ("max_epochs",)),
+                )
+                for key in keys
+            },
+            "seed": config.seed,
+        }  # fmt: skip
+        final = {f"final/{name}": value for name, value in scores.means().items()}
+        chosen = {name: "none" if value is None else value for name, value in chosen.items()}
+        for summary in hparams(chosen, dict.fromkeys(final, None)):  # type: ignore[arg-type]
+            self.writer._get_file_writer().add_summary(summary)  # add_hparams would make a run of its own
+        for name, value in final.items():
+            self.writer.add_scalar(name, value, step)
+
+
+def _some(count: int, most: int) -> np.ndarray:
+    """Positions, at most so many, evenly over all."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))

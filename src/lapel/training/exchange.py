@@ -1,0 +1,57 @@
+"""What processes that train together tell each other."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def place() -> tuple[int, int]:
+    """This process's rank, and how many processes train together."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+class GatherRows(torch.autograd.Function):
+    """Concatenates the rows of all processes, which may differ in number, with their gradients.
+
+    Every process computes the same loss on the result, and DDP averages gradients over the processes: summing the
+    incoming gradients here gives each process N times its share of the gradient, and the average the whole of it, once.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, local: Tensor, sizes: list[int], rank: int) -> Tensor:
+        """Local `[sizes[rank], dimensions]` to `[sum(sizes), dimensions]`, in the order of the ranks."""
+        ctx.part = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+        # Uneven lengths give garbage or hang on gloo: pad to the longest, then cut.
+        padded = local.new_zeros(max(sizes), *local.shape[1:])
+        padded[: len(local)] = local
+        gathered = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(gathered, padded)
+        return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """The sum over the processes of the gradients of this process's rows."""
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total[ctx.part], None, None
+
+
+def highest(number: int, device: torch.device) -> int:
+    """The highest number that any process has."""
+    if place()[1] == 1:
+        return number
+    shared = torch.tensor(number, device=device)
+    dist.all_reduce(shared, dist.ReduceOp.MAX)
+    return int(shared)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give all processes the first one's buffers: the running statistics of normalisation, which each has of its own.
+
+    DDP would do it at every step; they are looked at in validation and checkpoints alone.
+    """
+    if place()[1] > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)

@@ -1,0 +1,194 @@
+"""Optimizers, and how fast each part of the network learns at each step."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from lapel.config import (
+    AdamConfig,
+    AdamWConfig,
+    OptimConfig,
+    Precision,
+    Schedule,
+    SGDConfig,
+    StageConfig,
+    TrainConfig,
+    TrunkConfig,
+)
+from lapel.encoder import Encoder
+from lapel.training.course import Course
+from lapel.trunks import layers
+
+# Parts of the network that are no layer of the trunk, in the place of a layer's depth.
+HEAD, LOSSES = -1, -2
+
+
+def build(config: TrainConfig, course: Course, encoder: Encoder, losses: nn.Module) -> tuple[Optimizer, LambdaLR]:
+    """The optimizer of a run and the course of its learning rates.
+
+    Args:
+        config: of the run.
+        course: its steps and stages.
+        encoder, losses: whose weights are changed.
+    """
+    parts = _parts(config, encoder, losses)
+    groups, rates = [], []
+    for depth, weights in parts.items():
+        for decayed in (True, False):
+            members = [each for each in weights if (each.ndim > 1) == decayed]
+            if members:
+                groups.append({"params": members, "weight_decay": config.optim.weight_decay if decayed else 0.0})
+                rates.append(rate(config, course, depth, layers=sum(each >= 0 for each in parts)))
+    optimizer = _optimizer(config.optim, groups, fused=config.trainer.precision is not Precision.fp16)
+    return optimizer, LambdaLR(optimizer, rates)
+
+
+def _optimizer(config: OptimConfig, groups: list[dict[str, Any]], fused: bool) -> Optimizer:
+    match config:
+        case AdamWConfig():
+            return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+        case AdamConfig():
+            return torch.optim.Adam(groups, lr=config.lr, fused=fused)
+        case SGDConfig():
+            momentum, nesterov = config.momentum, config.nesterov
+            return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=fused)
+        case _:
+            raise TypeError(f"no optimizer for {type(config).__name__}")
+
+
+def _parts(config: TrainConfig, encoder: Encoder, losses: nn.Module) -> dict[int, list[nn.Parameter]]:
+    """Weights that ever learn: of the trunk, by depth where that matters, of the head, and of the losses."""
+    stages = config.stages or [StageConfig()]
+    by_depth = any((stage.depth_decay or config.optim.depth_decay) < 1 for stage in stages)
+    trunk = layers(encoder.trunk) if by_depth else [[*encoder.trunk.parameters()]]
+    inside = {id(each) for layer in trunk for each in layer}
+    head = [each for each in encoder.parameters() if id(each) not in inside and each.requires_grad]
+    found = {depth: _ever_learning(config, layer) for depth, layer in enumerate(trunk)}
+    found |= {HEAD: head, LOSSES: [each for each in losses.parameters() if each.requires_grad]}
+    return {depth: weights for depth, weights in found.items() if weights}
+
+
+def _ever_learning(config: TrainConfig, weights: list[nn.Parameter]) -> list[nn.Parameter]:
+    """Without stages what is frozen now stays frozen; a stage may unfreeze anything."""
+    unfreezes = any(stage.unfrozen is not None for stage in config.stages)
+    return weights if unfreezes else [each for each in weights if each.requires_grad]
+
+
+def rate(config: TrainConfig, course: Course, depth: int, layers: int) -> Callable[[int], float]:
+    """Learning rate of one part of the network at each optimizer step, as a factor of `optim.lr`.
+
+    A plain function: of other callables the scheduler would put what they hold into checkpoints.
+
+    Args:
+        config: of the run.
+        course: its steps and stages.
+        depth: of the trunk's layer, or HEAD, or LOSSES.
+        layers: of the trunk.
+    """
+    schedules = {phase.number: schedule(config.optim, phase.end - phase.first) for phase in course.phases}
+    factors = {phase.number: _factor(config, phase.stage, depth, layers) for phase in course.phases}
+
+    def at(step: int) -> float:
+        phase = course.phase(step)
+        return schedules[phase.number](step - phase.first) * factors[phase.number]
+
+    return at
+
+
+def _factor(config: TrainConfig, stage: StageConfig, depth: int, layers: int) -> float:
+    """What a stage makes of a part's learning rate."""
+    if depth == HEAD:
+        return stage.lr
+    if depth == LOSSES:
+        return stage.lr * config.optim.loss_lr
+    trunk_lr = stage.trunk_lr
+    if trunk_lr is None:
+        trunk_lr = config.encoder.trunk_lr if isinstance(config.encoder, TrunkConfig) else 1.0
+    decay = config.optim.depth_decay if stage.depth_decay is None else stage.depth_decay
+    return stage.lr * trunk_lr * decay ** (layers - 1 - depth)
+
+
+def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
+    """The learning rate over `steps` optimizer steps, as a factor of the highest."""
+    match config.schedule:
+        case Schedule.one_cycle:
+            return OneCycle(steps, config.warmup)
+        case Schedule.cosine:
+            return Cosine(steps, config.warmup)
+        case Schedule.step:
+            return Steps(steps, config.warmup, config.milestones, config.gamma)
+        case Schedule.constant:
+            return lambda _: 1.0
+
+
+class OneCycle:
+    """A cosine up from 1/25 in the warm-up, then a cosine down to nearly 0.
+
+    Smith & Topin, "Super-convergence", 2018, in the form of torch's OneCycleLR; that one also cycles Adam's momentum,
+    and divides by zero where the warm-up is all or nothing.
+
+    Args:
+        steps: of the whole course.
+        warmup: share of them in which the rate rises.
+    """
+
+    START = 1 / 25
+    END = 1e-5
+
+    def __init__(self, steps: int, warmup: float) -> None:
+        self.steps = steps
+        self.rising = warmup * steps
+
+    def __call__(self, step: int) -> float:
+        """Factor at a step, from 0."""
+        if step < self.rising:
+            return _cosine(self.START, 1.0, step / self.rising)
+        return _cosine(1.0, self.END, min((step - self.rising) / max(self.steps - self.rising, 1), 1.0))
+
+
+class Cosine:
+    """Straight up in the warm-up, then a cosine down to 0 (Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts).
+
+    Args:
+        steps, warmup: as for `OneCycle`.
+    """
+
+    def __init__(self, steps: int, warmup: float) -> None:
+        self.steps = steps
+        self.rising = warmup * steps
+
+    def __call__(self, step: int) -> float:
+        """Factor at a step, from 0."""
+        if step < self.rising:
+            return min((step + 1) / self.rising, 1.0)
+        return _cosine(1.0, 0.0, min((step - self.rising) / max(self.steps - self.rising, 1), 1.0))
+
+
+class Steps:
+    """Straight up in the warm-up, then times `gamma` at each milestone.
+
+    Args:
+        steps, warmup: as for `OneCycle`.
+        milestones: shares of the steps.
+        gamma: the factor.
+    """
+
+    def __init__(self, steps: int, warmup: float, milestones: list[float], gamma: float) -> None:
+        self.rising = warmup * steps
+        self.milestones = [share * steps for share in milestones]
+        self.gamma = gamma
+
+    def __call__(self, step: int) -> float:
+        """Factor at a step, from 0."""
+        passed = sum(step >= milestone for milestone in self.milestones)
+        rise = min((step + 1) / self.rising, 1.0) if step < self.rising else 1.0
+        return rise * self.gamma**passed
+
+
+def _cosine(start: float, end: float, share_done: float) -> float:
+    return end + (start - end) * (1 + math.cos(math.pi * share_done)) / 2

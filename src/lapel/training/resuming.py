@@ -1,0 +1,86 @@
+"""Resume: a training that goes on exactly where its last checkpoint was written."""
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lapel.catalog import Catalog
+from lapel.checkpoint import LAPEL_KEY, load_checkpoint
+from lapel.composing import HOW_KEYS, to_plain
+from lapel.config import TrainConfig
+from lapel.errors import LapelError
+from lapel.training.callbacks.events import EVENTS_KEY, cut_events
+from lapel.training.callbacks.keeper import Keeper
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a checkpoint says before it is loaded.
+
+    Args:
+        steps: optimizer steps made.
+        best: MAP@R on val.
+        ended: whether training was over.
+        callbacks: name of the class -> its state.
+    """
+
+    steps: int
+    best: float
+    ended: bool
+    callbacks: dict[str, Any]
+
+
+def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, rank: int) -> Restored | None:
+    """Take a run folder back to its last checkpoint; None where it has none, and training begins anew.
+
+    Args:
+        config: with which training goes on.
+        catalog: that it is trained on.
+        path: of the checkpoint.
+        events: folder of TensorBoard's files.
+        rank: of this process; the first one alone changes files.
+
+    Raises:
+        LapelError: the checkpoint is damaged, of another config, or of other data.
+    """
+    if not path.is_file():
+        logger.info("%s is not there yet: training begins anew", path)
+        if rank == 0:
+            cut_events(events, {})
+            _remove_halves(path.parent)
+        return None
+    checkpoint = load_checkpoint(path)
+    own = checkpoint[LAPEL_KEY]
+    _check_config(own["config"], to_plain(replace(config, resume=None)), path)
+    if (own["catalog"], own["train_hash"]) != (catalog.name, catalog.split_hash("train")):
+        raise LapelError(f"{path}: was trained on other images of {own['catalog']}: the data has changed since")
+    keeper = checkpoint["callbacks"][Keeper.__qualname__]
+    if rank == 0 and not keeper["ended"]:
+        cut_events(events, checkpoint[EVENTS_KEY])
+        _remove_halves(path.parent)
+    logger.info("going on after step %d", own["steps"])
+    return Restored(own["steps"], keeper["best"], keeper["ended"], checkpoint["callbacks"])
+
+
+def _check_config(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
+    """Raise where the checkpoint was made with another config than the run's, where it is computed aside."""
+    for key, value in _flat(now):
+        had = dict(_flat(before)).get(key)
+        if had != value and key not in HOW_KEYS:
+            raise LapelError(f"{path}: is of another config: {key} is {had} there, and {value} in this run")
+
+
+def _flat(plain: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """(whole key, value) of everything in nested dicts."""
+    if not isinstance(plain, dict):
+        return [(prefix, plain)]
+    return [found for key, value in plain.items() for found in _flat(value, f"{prefix}.{key}" if prefix else key)]
+
+
+def _remove_halves(folder: Path) -> None:
+    """Remove checkpoints that a killed process had not finished."""
+    for each in folder.glob(".*.ckpt-*"):
+        each.unlink()
