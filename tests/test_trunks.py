@@ -14,7 +14,7 @@ import lapel
 from lapel.config import EvaluateConfig, ExportConfig, Library, Metric, Pool, TrunkConfig, WardrobeConfig
 from lapel.encoder import Average, GeneralizedMean, Maximum, build
 from lapel.errors import LapelError
-from lapel.trunks import LibraryTrunk, SmallMapConv2d, build_trunk
+from lapel.trunks import LibraryTrunk, PointwiseConv2d, SmallMapConv2d, TinyTrunk, build_trunk
 
 SMALL = "mobilenetv3_small_050"
 DATA = WardrobeConfig(size=32)
@@ -51,6 +51,33 @@ def test_depthwise_convolutions_of_small_maps_stay_what_they_are(shape: tuple[in
         torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("batch", [2, 15])
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (7, 5)])
+def test_strided_pointwise_convolutions_stay_what_they_are(batch: int, height: int, width: int):
+    torch.manual_seed(0)
+    plain = nn.Conv2d(8, 16, 1, (2, 3), bias=True, dtype=torch.float64)
+    trunk = LibraryTrunk(nn.Sequential(copy.deepcopy(plain)), 16, [0.5], [0.5])
+    (picking,) = (module for module in trunk.modules() if isinstance(module, nn.Conv2d))
+    assert isinstance(picking, PointwiseConv2d)
+    images = torch.randn(batch, 8, height, width, dtype=torch.float64)
+    for found, expected in zip(gradients(picking, images), gradients(plain, images), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+def test_a_small_encoder_has_right_gradients_for_any_batch():
+    """oneDNN's own strided pointwise convolution crashes here, or gives others than in double precision."""
+    for batch in (3, 15, 33):
+        torch.manual_seed(0)
+        trunk = TinyTrunk([8, 16, 32], 3).eval()  # running statistics: no batch is too small for them
+        images = torch.randn(batch, 3, 16, 16)
+        wide = copy.deepcopy(trunk).double()
+        expected = gradients(wide, images.double())
+        quick = trunk.to(memory_format=torch.channels_last)
+        found = gradients(quick, images.contiguous(memory_format=torch.channels_last))
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-3, atol=1e-4 * float(other.abs().max()))
+
+
 def gradients(module: nn.Module, images: Tensor) -> list[Tensor]:
     """What a module makes of images, and the gradients of its squares."""
     leaf = images.clone().requires_grad_()
@@ -62,6 +89,8 @@ def test_other_convolutions_are_left_alone():
     kept = [
         nn.Conv2d(6, 6, 5, padding=2),
         nn.Conv2d(6, 6, 3, padding=1, groups=6),
+        nn.Conv2d(6, 6, 1, 2, groups=6),
+        nn.Conv2d(16, 6, 1, 2),
         nn.Conv2d(6, 6, 5, padding="same", groups=6),
         nn.Conv2d(6, 6, 5, padding=2, groups=6, padding_mode="reflect"),
     ]

@@ -15,6 +15,9 @@ from lapel.paths import user_path
 # Keys named in a message about weights that do not fit.
 SHOWN = 3
 
+# Channels that oneDNN works on at once, on CPUs with AVX-512.
+ONEDNN_BLOCK = 16
+
 # What torchvision's weights were trained with (its presets' defaults).
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -33,6 +36,18 @@ class Trunk(nn.Module):
     std: list[float]
 
 
+class PointwiseConv2d(nn.Conv2d):
+    """A 1x1 convolution that looks at every stride-th pixel, which it picks out first.
+
+    The same numbers; but oneDNN's gradient of a strided one with few channels in, channels last, writes past its memory
+    (oneDNN issue 6035): wrong gradients, or a crash.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        """`[batch, inputs, height, width]` to `[batch, outputs, height / stride, width / stride]`."""
+        return F.conv2d(input[:, :, :: self.stride[0], :: self.stride[1]], self.weight, self.bias)
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with batch normalisation and a shortcut (He et al. 2016, the basic block)."""
 
@@ -44,7 +59,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(outputs)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+            pointwise = PointwiseConv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(pointwise, nn.BatchNorm2d(outputs))
 
     def forward(self, images: Tensor) -> Tensor:
         """`[batch, inputs, height, width]` to `[batch, outputs, height / stride, width / stride]`."""
@@ -88,11 +104,19 @@ class SmallMapConv2d(nn.Conv2d):
         return F.conv2d(padded, weight, bias, self.stride, 0, self.dilation, self.groups)
 
 
-def _quicken(model: nn.Module) -> None:
-    """Make the depthwise convolutions of large kernels `SmallMapConv2d`; nothing else about them changes."""
+def _mend(model: nn.Module) -> None:
+    """Exchange the convolutions that oneDNN is slow or wrong at; nothing else about them changes."""
     for module in model.modules():
-        if type(module) is nn.Conv2d and _is_large_depthwise(module):
-            module.__class__ = SmallMapConv2d
+        if type(module) is nn.Conv2d:
+            if _is_large_depthwise(module):
+                module.__class__ = SmallMapConv2d
+            elif _is_strided_pointwise(module):
+                module.__class__ = PointwiseConv2d
+
+
+def _is_strided_pointwise(module: nn.Conv2d) -> bool:
+    single = module.kernel_size == (1, 1) and module.groups == 1 and module.padding in ((0, 0), "valid")
+    return single and max(module.stride) > 1 and module.in_channels < ONEDNN_BLOCK
 
 
 def _is_large_depthwise(module: nn.Conv2d) -> bool:
@@ -113,7 +137,7 @@ class LibraryTrunk(Trunk):
         self, model: nn.Module, features: int, mean: list[float], std: list[float], maps: bool = False
     ) -> None:
         super().__init__()
-        _quicken(model)
+        _mend(model)
         self.model = model
         self.features = features
         self.mean = mean

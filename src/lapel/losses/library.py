@@ -136,6 +136,7 @@ class LibraryLoss(nn.Module):
             histogram = self.loss.hist_
             del self.loss.hist_
             self.loss.register_buffer("hist_", histogram)
+        self.remembers = isinstance(config, DynamicSoftMarginConfig)
 
     def forward(
         self,
@@ -151,6 +152,8 @@ class LibraryLoss(nn.Module):
         """
         if self.sorts:
             embeddings, labels = _sorted_by_label(embeddings, labels)
+        if self.remembers:  # the histogram of earlier steps, whose gradient has been taken
+            self.loss.hist_ = self.loss.hist_.detach()
         if references is None:
             return self.loss(embeddings, labels, indices_tuple)
         if indices_tuple is None:
