@@ -1,0 +1,86 @@
+"""Weights of a file, loaded into a model strictly, and without running any code in it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lapel.errors import LapelError
+from lapel.paths import user_path
+
+# Keys named in a message about weights that do not fit.
+SHOWN = 3
+
+# Parts of published weights that are for training alone: the further classifiers of inception networks.
+AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+
+def load_weights(model: nn.Module, file: str, classifier: str) -> None:
+    """Load a file of weights into a model; all of them must fit but those of its classifier, which is gone.
+
+    Args:
+        model: without its classifier.
+        file: .pth, .pt, .ckpt (tensors alone: no code in it is run) or .safetensors.
+        classifier: name of the classifier in the file.
+
+    Raises:
+        LapelError: the file cannot be read, or its names or shapes differ; says which.
+    """
+    state = read_weights(file)
+    if classifier:
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(f"{classifier}.")}
+    wanted = model.state_dict()
+    if not any(name.startswith(AUXILIARY) for name in wanted):
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(AUXILIARY)}
+    problems = [
+        ("missing in the file", sorted(set(wanted) - set(state))),
+        ("not in the model", sorted(set(state) - set(wanted))),
+        (
+            "of another shape",
+            [
+                f"{name} {list(state[name].shape)} for {list(wanted[name].shape)}"
+                for name in wanted
+                if name in state and state[name].shape != wanted[name].shape
+            ],
+        ),
+    ]
+    told = [f"{what}: {', '.join(keys[:SHOWN])} ({len(keys)} in all)" for what, keys in problems if keys]
+    if told:
+        raise LapelError(f"encoder.weights={file}: does not fit the model; {'; '.join(told)}")
+    model.load_state_dict(state, strict=True)
+
+
+def read_weights(file: str) -> dict[str, Tensor]:
+    """Name -> tensor of a file of weights, without a wrapping `state_dict` or a common prefix `module.`.
+
+    Raises:
+        LapelError: the file is missing or damaged, or holds something else.
+    """
+    path = user_path(file)
+    if not path.is_file():
+        raise LapelError(
+            f"encoder.weights={file}: no such file; allowed are none, default, or a .pth or .safetensors file"
+        )
+    state = _read(path)
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not state or not all(isinstance(each, Tensor) for each in state.values()):
+        raise LapelError(f"encoder.weights={file}: must hold named tensors, and nothing else")
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return state
+
+
+def _read(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the parsers let through whatever they meet
+        reason = " ".join(str(error).split()).partition(". ")[0][:200]
+        told = "it is empty or cut short" if isinstance(error, EOFError) else f"{type(error).__name__}: {reason}"
+        raise LapelError(f"encoder.weights={path}: cannot be read as tensors ({told})") from error
