@@ -2,7 +2,7 @@
 
     python bench/losses.py
 
-Unit vectors of 64 items with 8 images each. Both are first compared in value and gradient; then they take turns, and
+Unit vectors of 10 items, as in a batch of Fashion-MNIST. Both are first compared in value and gradient; then they take turns, and
 the medians are printed, one JSON object a line.
 """
 
@@ -24,10 +24,11 @@ from lapel.config import ContrastiveConfig, Reduction, SupConConfig, TripletConf
 from lapel.cores import available_cores
 from lapel.losses import ContrastiveLoss, SupConLoss, TripletLoss
 
-BATCH, DIMENSIONS, IMAGES = 512, 128, 8
+BATCH, DIMENSIONS, ITEMS = 512, 128, 10
 MARGIN = 0.2
 ROUNDS = 7
 SECONDS = 0.5
+TOLERANCE = 1e-3
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -36,8 +37,8 @@ def main() -> None:
     """Compare, measure, print."""
     torch.set_num_threads(available_cores())
     torch.manual_seed(0)
-    labels = torch.arange(BATCH) // IMAGES
-    centres = torch.randn(BATCH // IMAGES, DIMENSIONS)
+    labels = torch.arange(BATCH) % ITEMS
+    centres = torch.randn(ITEMS, DIMENSIONS)
     embeddings = F.normalize(centres[labels] + torch.randn(BATCH, DIMENSIONS), dim=1)
     for name, (ours, theirs) in contenders().items():
         check_equal(ours, theirs, embeddings, labels)
@@ -75,9 +76,10 @@ def own_triplet(triplets: Triplets) -> Loss:
 
 
 def check_equal(ours: Loss, theirs: Loss, embeddings: Tensor, labels: Tensor) -> None:
-    """Raise if value or gradient differ."""
+    """Raise if value or gradient differ by more than rounding, which decides about triplets at the edge."""
     for found, expected in zip(*(both(each, embeddings, labels) for each in (ours, theirs)), strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        difference = float((found - expected).norm() / expected.norm())
+        assert difference < TOLERANCE, difference
 
 
 def both(loss: Loss, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,13 @@ from lapel.config import ContrastiveConfig, ContrastiveForm, Pairs, Reduction
 from lapel.losses.distances import IndicesTuple, References, compared, root
 
 
+def masked_average(losses: Tensor, mask: Tensor, reduction: Reduction) -> Tensor:
+    """`average` of the losses that a mask of the same shape keeps: no list of them is made."""
+    kept = losses.masked_fill(~mask, 0)
+    count = (kept > 0).sum() if reduction is Reduction.active else mask.sum()
+    return kept.sum() / count.clamp_min(1)
+
+
 def average(losses: Tensor, reduction: Reduction) -> Tensor:
     """Sum of losses over the number of those above zero, or over their number; 0 where that is 0."""
     count = (losses > 0).sum() if reduction is Reduction.active else losses.new_tensor(losses.numel())
@@ -41,11 +48,11 @@ class ContrastiveLoss(nn.Module):
         references: References | None = None,
     ) -> Tensor:
         """Scalar loss of embeddings `[batch, dimensions]` with int64 labels `[batch]`, among them or with others."""
-        if self.given:
-            positives, negatives = self._given(embeddings, indices_tuple, references)
-        else:
+        if not self.given:
             squared, positive, negative = compared(embeddings, labels, references)
-            positives, negatives = squared[positive], squared[negative]
+            pulled = masked_average(squared, positive, self.reduction)
+            return pulled + masked_average(self._push(squared), negative, self.reduction)
+        positives, negatives = self._given(embeddings, indices_tuple, references)
         return average(positives, self.reduction) + average(self._push(negatives), self.reduction)
 
     def active_share(self, embeddings: Tensor, labels: Tensor, indices_tuple: IndicesTuple = None) -> float:

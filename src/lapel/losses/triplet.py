@@ -95,21 +95,43 @@ class TripletLoss(nn.Module):
         around almost every point, so value and gradient are exact; sorting finds them in O(batch^2 log batch).
         """
         with torch.no_grad():
-            reach = distances + self.margin
+            rows, columns, slots, ascending = _positives(distances, positive)
             negatives = distances.masked_fill(~negative, torch.inf).sort(1).values
-            reaches = reach.masked_fill(~positive, torch.inf).sort(1).values
             # The same comparison, d(a, n) < d(a, p) + margin, counted from either side.
+            own = distances[rows, columns]
+            reach = torch.full_like(ascending, torch.inf)
+            reach[rows, slots] = own + self.margin
             per_positive = torch.searchsorted(negatives, reach)
-            per_negative = positive.sum(1, keepdim=True) - torch.searchsorted(reaches, distances, right=True)
-            valid = positive.sum(1) * negative.sum(1)
+            counts = positive.sum(1, keepdim=True)
+            per_negative = counts - torch.searchsorted(ascending + self.margin, distances, right=True)
+            valid = (counts[:, 0] * negative.sum(1)).sum()
             if self.triplets is Triplets.semi_hard:
-                positives = distances.masked_fill(~positive, torch.inf).sort(1).values
-                per_positive = per_positive - torch.searchsorted(negatives, distances, right=True)
-                not_harder = torch.searchsorted(positives, distances)
-                per_negative = per_negative - (positive.sum(1, keepdim=True) - not_harder)
-                valid = per_positive.masked_fill(~positive, 0)
-            weights = per_positive.masked_fill(~positive, 0) - per_negative.masked_fill(~negative, 0)
-            active = per_positive.masked_fill(~positive, 0).sum()
-            count = active if self.reduction is Reduction.active else valid.sum()
+                nearest = torch.full_like(ascending, torch.inf)
+                nearest[rows, slots] = own
+                per_positive = per_positive - torch.searchsorted(negatives, nearest, right=True)
+                per_negative = per_negative - (counts - torch.searchsorted(ascending, distances))
+                valid = per_positive[rows, slots].sum()
+            found = per_positive[rows, slots]
+            weights = per_negative.masked_fill_(~negative, 0).neg_().to(distances.dtype)
+            weights[rows, columns] = found.to(distances.dtype)
+            active = found.sum()
+            count = active if self.reduction is Reduction.active else valid
         total = (weights * distances).sum() + self.margin * active
         return total / count.clamp_min(1)
+
+
+def _positives(distances: Tensor, positive: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Where the positive pairs are, and their distances side by side.
+
+    Returns:
+        Row and column of each, its slot among those of its row, and `[batch, most positives of a row]`, ascending, with
+        infinities at the end: much narrower than the batch, where items have few images.
+    """
+    rows, columns = positive.nonzero(as_tuple=True)
+    counts = positive.sum(1)
+    starts = counts.cumsum(0) - counts
+    slots = torch.arange(len(rows), device=rows.device) - starts[rows]
+    widest = int(counts.max()) if len(counts) else 0
+    beside = distances.new_full((len(distances), max(widest, 1)), torch.inf)
+    beside[rows, slots] = distances[rows, columns]
+    return rows, columns, slots, beside.sort(1).values
