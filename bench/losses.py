@@ -2,8 +2,8 @@
 
     python bench/losses.py
 
-Unit vectors of 10 items, as in a batch of Fashion-MNIST. Both are first compared in value and gradient; then they take turns, and
-the medians are printed, one JSON object a line.
+Unit vectors of 10 items, as in a batch of Fashion-MNIST. Both are first compared in value and gradient; then they take
+turns, and the medians are printed, one JSON object a line.
 """
 
 import json
