@@ -5,10 +5,12 @@ from collections import Counter
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lapel.catalog import Catalog
 from lapel.config import (
     BalancedConfig,
     CategoryBalancedConfig,
@@ -17,9 +19,10 @@ from lapel.config import (
     SamplerConfig,
     TripletsConfig,
 )
-from lapel.sampling import Batch, Division, Labels, Sampler, share
+from lapel.errors import LapelError
+from lapel.sampling import Batch, Division, Labels, Sampler, build, share
 from lapel.sampling.batches import Deck
-from lapel.sampling.partners import Partners
+from lapel.sampling.partners import AcrossPartners, Partners
 from lapel.sampling.tuples import PairSampler, TripletSampler
 from lapel.sampling.whole import BalancedSampler, CategoryBalancedSampler, RandomSampler
 
@@ -430,3 +433,203 @@ def test_an_epoch_has_whole_optimizer_steps(config: SamplerConfig):
     sampler = sampler_of(config, wardrobe(), 6, parts=3)
     assert len(sampler) == 6
     assert [len(batch.rows) for batch in sampler.batches(0, 7)] == [6] * 7
+
+
+# --------------------------------------------------------------------------------------------------------------- limits
+
+
+@pytest.mark.parametrize("config", EVERY_CONFIG)
+def test_too_few_images_for_a_batch_are_refused(config: SamplerConfig):
+    with pytest.raises(LapelError, match=r"batch_size=49: .* only 48 images"):
+        sampler_of(config, wardrobe(), 49)
+
+
+def test_balanced_batches_that_cannot_be_had_are_refused():
+    labels = labels_of([0] * 4 + [1] * 4 + [2] * 4 + [3, 4, 5] * 3)
+    with pytest.raises(LapelError, match=r"asks 4 items x 4 images; 3 of 6 items have 4 images"):
+        sampler_of(BalancedConfig(items=4, images=4), labels, 16)
+    with pytest.raises(LapelError, match=r"asks 2 items x 5 images; 0 of 6 items have 5 images"):
+        sampler_of(BalancedConfig(images=5), labels, 10)
+    with pytest.raises(LapelError, match=r"asks 2 items x 2 images; 1 of 1 items"):
+        sampler_of(BalancedConfig(images=2), labels_of([0] * 8), 4)
+
+
+@pytest.mark.parametrize("config", [PairsConfig(), TripletsConfig()])
+def test_no_item_with_two_images_is_refused(config: SamplerConfig):
+    with pytest.raises(LapelError, match="no item has two images"):
+        sampler_of(config, labels_of(list(range(12))), 6)
+
+
+@pytest.mark.parametrize("config", [PairsConfig(), TripletsConfig()])
+def test_one_item_only_is_refused(config: SamplerConfig):
+    with pytest.raises(LapelError, match="one item only"):
+        sampler_of(config, labels_of([4] * 12), 6)
+
+
+@pytest.mark.parametrize("config", [PairsConfig(same_category=0.8), TripletsConfig(same_category=0.8)])
+def test_an_ignored_share_is_told_once(config: SamplerConfig, caplog: pytest.LogCaptureFixture):
+    items = [0, 0, 1, 1, 2, 2]
+    with caplog.at_level(logging.INFO, logger="lapel.sampling"):
+        epochs(sampler_of(config, labels_of(items, items), 6), 3)
+    told = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert told == [("INFO", "no two items share a category: sampler.same_category=0.8 is ignored")]
+
+
+@pytest.mark.parametrize(
+    ("config", "categories"),
+    [(PairsConfig(same_category=0.0), [0, 0, 1, 1, 2, 2]), (PairsConfig(same_category=0.5), [0, 0, 1, 1, 1, 1])],
+)
+def test_nothing_is_told_where_nothing_is_ignored(
+    config: SamplerConfig, categories: list[int], caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level(logging.INFO, logger="lapel.sampling"):
+        epochs(sampler_of(config, labels_of([0, 0, 1, 1, 2, 2], categories), 6), 1)
+    assert not caplog.records
+
+
+# ---------------------------------------------------------------------------------------------------------------- build
+
+
+@pytest.mark.parametrize(
+    ("config", "cls"),
+    [(PairsConfig(), PairSampler), (TripletsConfig(), TripletSampler), (BalancedConfig(images=2), BalancedSampler)],
+)
+def test_build_draws_from_one_split_and_speaks_of_catalogue_rows(config: SamplerConfig, cls: type):
+    items = np.repeat(np.arange(6), 4)
+    table = pd.DataFrame(
+        {
+            "image": range(24),
+            "item": items,
+            "category": items // 2,
+            "split": np.where(items % 2, "train", "test"),
+            "role": "both",
+        }
+    )
+    catalog = Catalog("tiny", table, [f"item-{code}" for code in range(6)], ["a", "b", "c"])
+    sampler = build(config, catalog, "train", 6, seed=3, division=Division(1, 2))
+    assert type(sampler) is cls
+    assert len(sampler) == 2
+    for batch in epochs(sampler, 5):
+        assert set(items[batch.rows]) <= {1, 3, 5}
+        assert batch.part == slice(3, 6)
+        if isinstance(config, TripletsConfig):
+            assert batch.indices_tuple is not None
+            a, p, n = (items[batch.rows[each]] for each in batch.indices_tuple)
+            assert (a == p).all()
+            assert (a != n).all()
+
+
+def test_build_refuses_an_unknown_config():
+    table = pd.DataFrame({"image": [0], "item": [0], "category": [0], "split": "train", "role": "both"})
+    with pytest.raises(TypeError, match="no sampler for SamplerConfig"):
+        build(SamplerConfig(), Catalog("tiny", table, ["a"], ["a"]), "train", 2, seed=0)
+
+
+# ---------------------------------------------------------------------------------------------- category balanced
+
+
+@pytest.mark.parametrize(("categories", "images", "batch_size"), [(2, 2, 16), (3, 2, 24), (1, 4, 16), (2, 3, 19)])
+def test_a_category_balanced_batch_holds_few_categories(categories: int, images: int, batch_size: int):
+    labels = wardrobe(items=12, images=6, categories=3)
+    sampler = sampler_of(CategoryBalancedConfig(categories=categories, images=images), labels, batch_size)
+    for batch in epochs(sampler, 3):
+        chosen = positions(batch)
+        assert len(chosen) == batch_size
+        assert len(np.unique(labels.categories[chosen])) == categories
+        items, counts = np.unique(labels.items[chosen], return_counts=True)
+        by_category = Counter((items % 3).tolist())
+        assert min(by_category.values()) >= 2
+        assert counts.min() >= images
+
+
+def test_every_category_comes_equally_often():
+    labels = wardrobe(items=12, images=6, categories=3)
+    sampler = sampler_of(CategoryBalancedConfig(categories=1, images=2), labels, 8)
+    seen = Counter(int(labels.categories[positions(batch)][0]) for batch in epochs(sampler, 4))
+    assert max(seen.values()) - min(seen.values()) <= 4
+
+
+def test_too_few_categories_are_told():
+    labels = labels_of([0, 0, 1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 1, 1, 2, 2])
+    with pytest.raises(LapelError, match=r"asks 2 categories with 2 items x 2 images; 1 of 3 categories have them"):
+        sampler_of(CategoryBalancedConfig(categories=2, images=2), labels, 8)
+
+
+# ----------------------------------------------------------------------------------------------------- across
+
+
+def across(labels: Labels, domains: list[int]) -> Labels:
+    return Labels(labels.rows, labels.items, labels.categories, np.array(domains, np.int64))
+
+
+def test_partners_across_domains_are_those_of_a_loop_all_equally_likely():
+    labels = across(labels_of([0, 0, 0, 1, 1, 2, 2, 0], [0, 0, 0, 0, 0, 1, 1, 0]), [0, 0, 1, 0, 1, 0, 1, 1])
+    partners = AcrossPartners(labels)
+    generator = np.random.default_rng(0)
+    assert labels.domains is not None
+    for anchor in range(8):
+        other = [row for row in range(8) if labels.domains[row] != labels.domains[anchor]]
+        alike = [row for row in other if labels.items[row] == labels.items[anchor]]
+        unlike = [row for row in other if labels.items[row] != labels.items[anchor]]
+        anchors = np.full(2000, anchor)
+        assert looks_uniform(partners.positive(anchors, generator), alike)
+        for near in (True, False):
+            same = [row for row in unlike if (labels.categories[row] == labels.categories[anchor]) == near]
+            drawn = partners.negative(anchors, np.full(2000, near), generator)
+            assert looks_uniform(drawn, same or unlike)
+
+
+@FEW
+@given(
+    codes=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 2)), min_size=2, max_size=30),
+    seed=st.integers(0, 1000),
+)
+def test_partners_of_any_catalogue_differ_in_domain(codes: list[tuple[int, int, int]], seed: int):
+    items, categories, domains = (list(each) for each in zip(*codes, strict=True))
+    partners = AcrossPartners(across(labels_of(items, categories), domains))
+    generator = np.random.default_rng(seed)
+    other = [[row for row in range(len(items)) if domains[row] != domains[anchor]] for anchor in range(len(items))]
+    with_positive = [a for a in range(len(items)) if any(items[row] == items[a] for row in other[a])]
+    with_negative = [a for a in range(len(items)) if any(items[row] != items[a] for row in other[a])]
+    assert partners.with_positive().tolist() == with_positive
+    assert partners.with_negative().tolist() == with_negative
+    for anchor in with_positive:
+        found = int(partners.positive(np.array([anchor]), generator)[0])
+        assert found in other[anchor]
+        assert items[found] == items[anchor]
+    for anchor in with_negative:
+        for near in (True, False):
+            found = int(partners.negative(np.array([anchor]), np.array([near]), generator)[0])
+            assert found in other[anchor]
+            assert items[found] != items[anchor]
+
+
+@pytest.mark.parametrize("config", [PairsConfig(across="domain"), TripletsConfig(across="domain")])
+def test_pairs_and_triplets_cross_the_domains(config: PairsConfig | TripletsConfig):
+    table = pd.DataFrame(
+        {
+            "image": range(48),
+            "item": np.arange(48) // 4,
+            "category": np.arange(48) // 16,
+            "split": "train",
+            "role": "both",
+            "domain": ["consumer", "shop", "shop", "consumer"] * 12,
+        }
+    )
+    catalog = Catalog("shop", table, [str(each) for each in range(12)], ["a", "b", "c"])
+    sampler = build(config, catalog, "train", 24, seed=0)
+    for batch in epochs(sampler, 2):
+        domains = table["domain"].to_numpy()[batch.rows]
+        assert batch.indices_tuple is not None
+        first, *others = batch.indices_tuple
+        if isinstance(config, PairsConfig):
+            a1, p, a2, n = batch.indices_tuple
+            assert (domains[a1] != domains[p]).all()
+            assert (domains[a2] != domains[n]).all()
+        else:
+            assert all((domains[first] != domains[other]).all() for other in others)
+    with pytest.raises(LapelError, match=r"sampler\.across=colour: no such column"):
+        build(type(config)(across="colour"), catalog, "train", 24, seed=0)
+    catalog.table["domain"] = "shop"
+    with pytest.raises(LapelError, match=r"sampler\.across=domain: is shop for every training image"):
+        build(config, catalog, "train", 24, seed=0)
