@@ -73,7 +73,7 @@ def test_torchrun_trains_in_one_folder(working_folder: Path) -> None:
     told = subprocess.run(wrong, capture_output=True, text=True, timeout=300, check=False)
     assert told.returncode
     assert "optim.lr=-1.0: must be more than 0" in told.stderr
-    sweep = [*launcher, str(TRAIN), *TINY, "-m", "seed=1,2"]
+    sweep = [*launcher, str(TRAIN), "-m", *TINY, "seed=1,2"]
     assert "start it without torchrun" in subprocess.run(sweep, capture_output=True, text=True, check=False).stderr
     assert runs(working_folder) == [run]
 

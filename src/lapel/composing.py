@@ -31,6 +31,7 @@ from lapel.config import (
 )
 from lapel.errors import LapelError
 from lapel.paths import user_path
+from lapel.runs import read_yaml
 
 CONFIG_MODULE = "lapel.conf"
 HYDRA_VERSION_BASE = "1.3"
@@ -58,7 +59,8 @@ def compose(command: str, overrides: list[str]) -> Any:
     if isinstance(overrides, str):
         raise LapelError("overrides must be a list of texts, as in ['variant=siam', 'seed=1']")
     try:
-        if command == "train" and (given := _parsed(overrides)).get("resume") is not None:
+        named = command == "train" and any(each.startswith("resume=") for each in overrides)
+        if named and (given := _parsed(overrides)).get("resume") is not None:
             return resumed(given)
         if GlobalHydra.instance().is_initialized():
             return to_config(hydra_compose(command, overrides))
@@ -93,7 +95,7 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
     if not file.is_file():
         raise LapelError(f"resume={folder}: is no run folder: it has no config.yaml")
     try:
-        plain: Any = OmegaConf.to_container(OmegaConf.load(file))
+        plain = read_yaml(file)
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         raise LapelError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
     for key, value in given.items():

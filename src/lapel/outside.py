@@ -23,6 +23,11 @@ def outer_rank() -> int:
     return int(os.environ["RANK"]) if processes_outside() > 1 else 0
 
 
+def slurm_job() -> str | None:
+    """Number of the job of SLURM that this is; None outside of one."""
+    return os.environ.get("SLURM_JOB_ID")
+
+
 def _translate_slurm() -> None:
     """Put into torchrun's words what srun says of a step with several tasks."""
     if "RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
@@ -30,7 +35,7 @@ def _translate_slurm() -> None:
     names = {name: os.environ[slurms] for name, slurms in SLURMS_NAMES.items()}
     # "2(x3),1" or "4": tasks of each node.
     here = os.environ.get("SLURM_STEP_TASKS_PER_NODE", names["WORLD_SIZE"]).split(",")[0].partition("(")[0]
-    job = int(os.environ.get("SLURM_JOB_ID", "0"))
+    job = int(slurm_job() or "0")
     os.environ.update(
         names,
         LOCAL_WORLD_SIZE=here,

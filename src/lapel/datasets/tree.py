@@ -52,7 +52,7 @@ class Tree:
             inside = read_directory(archive)
             if where:
                 inside = {where + name: location for name, location in inside.items()}
-            found = {**found, **inside, **found} if found else inside
+            found |= {name: location for name, location in inside.items() if name not in found}
         return found
 
     def has(self, name: str) -> bool:

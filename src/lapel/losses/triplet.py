@@ -38,27 +38,22 @@ class TripletLoss(nn.Module):
     ) -> Tensor:
         """Scalar loss of embeddings `[batch, dimensions]` with int64 labels `[batch]`, among them or with others."""
         if self.given:
-            return self._given(embeddings, indices_tuple, references)
+            return average(self._given(embeddings, indices_tuple, references), self.reduction)
         squared, positive, negative = compared(embeddings, labels, references)
         distances = root(squared)
         if self.triplets is Triplets.hard:
-            return self._hardest(distances, positive, negative)
+            return average(self._hardest(distances, positive, negative), self.reduction)
         return self._counted(distances, positive, negative)
 
     def active_share(self, embeddings: Tensor, labels: Tensor, indices_tuple: IndicesTuple = None) -> float:
         """Share of the triplets with a loss: of those given, of each anchor's hardest one, or of all valid ones."""
         if self.given and indices_tuple is not None:
-            anchors, positives, negatives = indices_tuple
-            to_positive = (embeddings[anchors] - embeddings[positives]).norm(dim=1)
-            to_negative = (embeddings[anchors] - embeddings[negatives]).norm(dim=1)
-            return float((to_positive - to_negative + self.margin > 0).float().mean())
+            return float((self._given(embeddings, indices_tuple, None) > 0).float().mean())
         squared, positive, negative = compared(embeddings, labels, None)
         distances = root(squared)
         if self.triplets is Triplets.hard:
-            farthest = distances.masked_fill(~positive, -torch.inf).amax(1)
-            nearest = distances.masked_fill(~negative, torch.inf).amin(1)
-            valid = positive.any(1) & negative.any(1)
-            return float((farthest - nearest + self.margin > 0)[valid].float().mean()) if valid.any() else 0.0
+            costs = self._hardest(distances, positive, negative)
+            return float((costs > 0).float().mean()) if len(costs) else 0.0
         negatives = distances.masked_fill(~negative, torch.inf).sort(1).values
         nearer = torch.searchsorted(negatives, distances + self.margin).masked_fill(~positive, 0).sum()
         count = (positive.sum(1) * negative.sum(1)).sum()
@@ -73,19 +68,21 @@ class TripletLoss(nn.Module):
         return self.triplets.name
 
     def _given(self, embeddings: Tensor, indices_tuple: IndicesTuple, references: References | None) -> Tensor:
+        """What each given triplet costs."""
         if indices_tuple is None or len(indices_tuple) != 3:
             raise ValueError("triplet loss on given triplets needs indices (a, p, n)")
         others = embeddings if references is None else references.embeddings
         anchors, positives, negatives = indices_tuple
         a, p, n = embeddings[anchors], others[positives], others[negatives]
         to_positive, to_negative = (root((a - other).square().sum(1)) for other in (p, n))
-        return average(F.relu(to_positive - to_negative + self.margin), self.reduction)
+        return F.relu(to_positive - to_negative + self.margin)
 
     def _hardest(self, distances: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        """What the hardest triplet of each anchor costs that has one."""
         farthest = distances.masked_fill(~positive, -torch.inf).amax(1)
         nearest = distances.masked_fill(~negative, torch.inf).amin(1)
         valid = positive.any(1) & negative.any(1)
-        return average(F.relu(farthest[valid] - nearest[valid] + self.margin), self.reduction)
+        return F.relu(farthest[valid] - nearest[valid] + self.margin)
 
     def _counted(self, distances: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
         """All (or all semi-hard) triplets without listing them.

@@ -21,7 +21,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from lapel.composing import from_plain, to_plain
 from lapel.config import TrainConfig
 from lapel.errors import InterruptedTrainingError, LapelError
-from lapel.outside import outer_rank, processes_outside
+from lapel.outside import outer_rank, processes_outside, slurm_job
 from lapel.paths import user_path
 from lapel.runs import (
     RUNS,
@@ -72,7 +72,7 @@ def train(config: TrainConfig, folder: Path | str | None = None) -> float:
         claim_folder(folder)
         with undone_on_error(folder), logged_to(folder / "train.log"):
             write_yaml(folder / "config.yaml", to_plain(config))
-            if (job := os.environ.get("SLURM_JOB_ID")) is not None:
+            if (job := slurm_job()) is not None:
                 link_to(RUNS / f".slurm-{job}", folder)
             return _train(config, folder, others)
 
@@ -96,7 +96,7 @@ def _train(config: TrainConfig, folder: Path, others: "Others") -> float:
 
 def _requeued(config: TrainConfig) -> Path | None:
     """The folder of this run, where it is a job that SLURM has started again."""
-    job = os.environ.get("SLURM_JOB_ID")
+    job = slurm_job()
     if job is None or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
         return None
     link = RUNS / f".slurm-{job}"

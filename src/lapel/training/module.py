@@ -228,12 +228,11 @@ class SimilarityModule(pl.LightningModule):
 
     # --------------------------------------------------------------------------------------------- validation
 
-    def validate(self) -> Scores:
-        """Scores of the val part: each row is embedded once, by one of the processes."""
-        return self.validated()[0]
-
     def validated(self) -> tuple[Scores, Tensor, Tensor]:
-        """Scores of the val part, with the embeddings of its queries and of its gallery."""
+        """Scores of the val part, with the embeddings of its queries and of its gallery.
+
+        Each row is embedded once, by one of the processes.
+        """
         share_buffers(self.scored_encoder)
         queries, gallery = self.catalog.queries("val"), self.catalog.gallery("val")
         rows, query_places, gallery_places = rows_once(queries, gallery)

@@ -67,8 +67,9 @@ def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, ra
 
 def _check_config(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     """Raise where the checkpoint was made with another config than the run's, where it is computed aside."""
+    earlier = dict(_flat(before))
     for key, value in _flat(now):
-        had = dict(_flat(before)).get(key)
+        had = earlier.get(key)
         if had != value and key not in HOW_KEYS:
             raise LapelError(f"{path}: is of another config: {key} is {had} there, and {value} in this run")
 

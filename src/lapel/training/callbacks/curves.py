@@ -36,6 +36,7 @@ class Curves(Callback):
         self.last_point = (0, 0.0)
         self.latest_loss = float("nan")
         self.first_loss: float | None = None
+        self.distances: dict[str, float] = {}  # of the last point
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers: what the next point is the mean of."""
@@ -109,7 +110,8 @@ class Curves(Callback):
         images, seconds = self.speed.images, self.speed.elapsed()
         point, self.last_point = self.last_point, (images, seconds)
         rates = {f"optim/{name}": rate for name, rate in _learning_rates(trainer).items()}
-        scalars = {**means, **pair_distances(values), **rates}
+        self.distances = pair_distances(values)
+        scalars = {**means, **self.distances, **rates}
         if point[1]:
             scalars["speed/images_per_second"] = (images - point[0]) / (seconds - point[1])
         write_scalars(trainer, scalars, step)

@@ -1,6 +1,5 @@
 """Ctrl-C and the signals with which schedulers announce that a process will be ended."""
 
-import os
 import signal
 import threading
 import time
@@ -58,8 +57,3 @@ class Interrupt(Callback):
     def raised(self, module: pl.LightningModule) -> int:
         """The signal that any process got, 0 without one: all of them must stop after the same step."""
         return highest(self.signal or 0, module.device)
-
-
-def slurm_job() -> str | None:
-    """Number of the job of SLURM that this is; None outside of one."""
-    return os.environ.get("SLURM_JOB_ID")

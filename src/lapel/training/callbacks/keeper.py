@@ -12,9 +12,10 @@ from pytorch_lightning.callbacks import Callback
 
 from lapel.config import TrainerConfig
 from lapel.errors import InterruptedTrainingError
+from lapel.outside import slurm_job
 from lapel.sampling import Batch
 from lapel.training.callbacks.curves import Curves, write_scalars
-from lapel.training.callbacks.interrupt import Interrupt, slurm_job
+from lapel.training.callbacks.interrupt import Interrupt
 from lapel.training.callbacks.pictures import Pictures
 from lapel.training.callbacks.speed import Speed
 from lapel.training.exchange import highest

@@ -13,7 +13,7 @@ from lapel.config import Action, WatchdogConfig
 from lapel.errors import LapelError
 from lapel.losses import Objective, TripletLoss
 from lapel.sampling import Batch
-from lapel.training.callbacks.curves import Curves, pair_distances, write_scalars
+from lapel.training.callbacks.curves import Curves, write_scalars
 from lapel.training.module import SimilarityModule, StepValues
 
 logger = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ class Watchdog(Callback):
         """Each sign, with its words where it shows."""
         signs = {
             "rank": self._rank_sign(values, measured["embedding/effective_rank"]),
-            "gap": self._gap_sign(values),
+            "gap": self._gap_sign(self.curves.distances),
         }
         for name, objective in module.objectives.items():
             active = measured.get(f"active/{name}")
@@ -128,8 +128,7 @@ class Watchdog(Callback):
             "pairs or triplets, or another loss may help"
         )
 
-    def _gap_sign(self, values: StepValues) -> str:
-        found = pair_distances(values)
+    def _gap_sign(self, found: dict[str, float]) -> str:
         if len(found) < 2 or not found["distance/positive"]:
             return ""
         gap = found["distance/negative"] / found["distance/positive"] - 1
