@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import lapel
-from lapel.config import EvaluateConfig, ExportConfig, Library, Metric, Pool, TrunkConfig, WardrobeConfig
+from lapel.checkpoint import open_run
+from lapel.config import Checkpoint, EvaluateConfig, ExportConfig, Library, Metric, Pool, TrunkConfig, WardrobeConfig
 from lapel.encoder import Average, GeneralizedMean, Maximum, build
 from lapel.errors import LapelError
 from lapel.trunks import LibraryTrunk, PointwiseConv2d, SmallMapConv2d, TinyTrunk, build_trunk
@@ -326,6 +327,24 @@ def test_every_encoder_trains_saves_loads_and_exports(name: str, channels: int, 
     lapel.export(ExportConfig(run=str(working_folder / "run")))
     bundle = lapel.load(working_folder / "run" / "bundle")
     assert bundle.search_row(0, 3).shape[0] == 3
+
+
+def test_mirrored_embeddings_are_the_mean_of_the_image_s_and_its_mirror_image_s(working_folder: Path):
+    folder = working_folder / "run"
+    lapel.train(lapel.compose("train", [*WARDROBE, "encoder.widths=[8,16]", "encoder.mirror=true"]), folder)
+    run = open_run(str(folder), Checkpoint.best)
+    images = torch.randint(0, 256, (5, 3, 40, 32), dtype=torch.uint8)
+    encoder = run.encoder()
+    both = encoder(images)
+    torch.testing.assert_close(both, encoder(images.flip(3)))
+    encoder.mirror = False
+    fitted = encoder.preprocess.fit(images)
+    raw = (encoder.raw(fitted) + encoder.raw(fitted.flip(3))) / 2
+    torch.testing.assert_close(both, nn.functional.normalize(raw, dim=1))
+    assert not torch.allclose(both, encoder(images), atol=1e-3)
+    lapel.export(ExportConfig(run=str(folder)))
+    exported = torch.jit.load(str(folder / "bundle" / "encoder.ts"))
+    torch.testing.assert_close(exported(images), both, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("pool", ["avg", "max", "gem"])

@@ -16,6 +16,7 @@ from lapel.encoder import Encoder
 from lapel.encoder import build as build_encoder
 from lapel.errors import LapelError
 from lapel.paths import user_path
+from lapel.plain_files import load_plain
 from lapel.runs import CHECKPOINTS, written_whole
 
 # Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
@@ -117,11 +118,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         LapelError: the file cannot be read, or was not written by lapel.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises whatever its parsers do: zip, pickle, OS, runtime errors
-        reason = " ".join(str(error).split()).partition(". ")[0][:200]
-        raise LapelError(f"{path}: not a readable checkpoint ({type(error).__name__}: {reason})") from error
+    checkpoint = load_plain(path, f"{path}: not a readable checkpoint")
     if not isinstance(checkpoint, dict) or LAPEL_KEY not in checkpoint:
         raise LapelError(f"{path}: is not a checkpoint of lapel")
     return checkpoint

@@ -8,6 +8,10 @@ import torch
 from lapel.config import Accelerator, Precision
 from lapel.errors import LapelError
 
+CPUINFO = Path("/proc/cpuinfo")
+# What Linux calls the instructions that multiply in bf16.
+BF16_FLAGS = {"amx_bf16", "avx512_bf16"}
+
 
 def choose_device(accelerator: Accelerator, rank: int = 0) -> torch.device:
     """The device of a process: for auto the GPU where there is one.
@@ -27,14 +31,13 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
     """auto: bf16 where the hardware multiplies in it; elsewhere it is emulated, and slower than fp32."""
     if precision is not Precision.auto:
         return precision
-    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _has_amx()
+    native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bf16()
     return Precision.bf16 if native else Precision.fp32
 
 
-def _has_amx() -> bool:
-    """Whether the CPU has Intel's matrix tiles for bf16."""
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.is_file() and " amx_bf16" in cpuinfo.read_text()
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies in bf16: with AVX-512's dot products (AMD from Zen 4 on, Intel) or Intel's tiles."""
+    return CPUINFO.is_file() and not BF16_FLAGS.isdisjoint(CPUINFO.read_text().split())
 
 
 def describe(device: torch.device) -> str:

@@ -64,6 +64,7 @@ class Encoder(nn.Module):
         dimensions: of the embeddings.
         preprocess: uint8 to float.
         normalize: whether the metric compares unit vectors.
+        mirror: whether an embedding is the mean of the image's and of its mirror image's.
         frozen: modules of the trunk whose weights and statistics stay as they are in training.
     """
 
@@ -75,6 +76,7 @@ class Encoder(nn.Module):
         head: nn.Module,
         dimensions: int,
         normalize: bool,
+        mirror: bool = False,
         frozen: Sequence[nn.Module] = (),
     ) -> None:
         super().__init__()
@@ -84,6 +86,7 @@ class Encoder(nn.Module):
         self.head = head
         self.dimensions = dimensions
         self.normalize = normalize
+        self.mirror = mirror
         self.frozen: tuple[nn.Module | nn.Parameter, ...] = ()
         self.freeze(frozen)
 
@@ -106,7 +109,11 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[batch, 1 or 3, height, width]` to float32 `[batch, dimensions]`, of unit length for cosine."""
-        return self.finish(self.raw(self.preprocess.fit(images)))
+        images = self.preprocess.fit(images)
+        raw = self.raw(images)
+        if self.mirror:
+            raw = (raw + self.raw(images.flip(3))) / 2
+        return self.finish(raw)
 
     def raw(self, images: Tensor) -> Tensor:
         """Embeddings before normalisation, what a classifier reads, of images that have their channels and size."""
@@ -142,7 +149,7 @@ def build(
     pool = POOLS[config.pool]()
     frozen = frozen_modules(trunk, config.frozen) if isinstance(config, TrunkConfig) else []
     head, dimensions = _head(config, trunk.features)
-    encoder = Encoder(preprocess, trunk, pool, head, dimensions, metric is Metric.cosine, frozen)
+    encoder = Encoder(preprocess, trunk, pool, head, dimensions, metric is Metric.cosine, config.mirror, frozen)
     try_out(encoder, config, "data.size", data.channels, data.size)
     return encoder.to(memory_format=torch.channels_last)  # the convolutions' faster layout, on CPU and GPU
 

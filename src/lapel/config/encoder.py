@@ -36,6 +36,8 @@ class EncoderConfig(Options):
     head: Head = Head.linear
     embedding: int | None = option(64, at_least=2)
     """Dimensions of the embedding; null for the trunk's features as they are."""
+    mirror: bool = False
+    """Whether an image, outside of training, gets the mean of its own embedding and of its mirror image's."""
 
     @property
     def label(self) -> str:

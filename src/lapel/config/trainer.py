@@ -15,9 +15,10 @@ class Accelerator(Enum):
 
 
 class Precision(Enum):
-    """auto: bf16 autocast where the hardware computes in it (CUDA from Ampere on, CPUs with AMX), else fp32.
+    """auto: bf16 autocast where the hardware computes in it, else fp32.
 
-    fp16 is for GPUs alone; its loss is scaled against underflow.
+    That is CUDA from Ampere on, and CPUs with AVX512-BF16 or AMX. fp16 is for GPUs alone; its loss is scaled against
+    underflow.
     """
 
     auto = "auto"

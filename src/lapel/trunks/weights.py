@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from lapel.errors import LapelError
 from lapel.paths import user_path
+from lapel.plain_files import load_plain, reason_for
 
 # Keys named in a message about weights that do not fit.
 SHOWN = 3
@@ -74,13 +74,12 @@ def read_weights(file: str) -> dict[str, Tensor]:
 
 
 def _read(path: Path) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+    complaint = f"encoder.weights={path}: cannot be read as tensors"
+    if path.suffix != ".safetensors":
+        return load_plain(path, complaint)
+    from safetensors.torch import load_file
 
-            return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the parsers let through whatever they meet
-        reason = " ".join(str(error).split()).partition(". ")[0][:200]
-        told = "it is empty or cut short" if isinstance(error, EOFError) else f"{type(error).__name__}: {reason}"
-        raise LapelError(f"encoder.weights={path}: cannot be read as tensors ({told})") from error
+    try:
+        return load_file(path)
+    except Exception as error:  # the parser lets through whatever it meets
+        raise LapelError(f"{complaint} ({reason_for(error)})") from error
