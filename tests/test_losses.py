@@ -32,6 +32,7 @@ from lapel.config import (
     Triplets,
     VariantConfig,
 )
+from lapel.errors import LapelError
 from lapel.losses import (
     ContrastiveLoss,
     CrossEntropyLoss,
@@ -42,6 +43,7 @@ from lapel.losses import (
     root,
     same_label,
     squared_distances,
+    triplet_sums,
 )
 
 Loss = Callable[..., Tensor]
@@ -136,7 +138,8 @@ def triplet_loop(config: TripletConfig, triplets: list[tuple[int, int, int]]) ->
         def distance(i: int, j: int) -> Tensor:
             return (embeddings[i] - embeddings[j]).square().sum().sqrt()
 
-        losses = [torch.clamp(distance(a, p) - distance(a, n) + config.margin, min=0) for a, p, n in triplets]
+        excess = [distance(a, p) - distance(a, n) + config.margin for a, p, n in triplets]
+        losses = [torch.log(1 + each.exp()) if config.soft else torch.clamp(each, min=0) for each in excess]
         count = sum(bool(each > 0) for each in losses) if config.reduction is Reduction.active else len(losses)
         return embeddings.sum() * 0 + sum(losses) / max(count, 1)
 
@@ -149,7 +152,8 @@ def our_triplets(config: TripletConfig) -> Loss:
 
 def their_triplets(config: TripletConfig) -> Loss:
     distance = LpDistance(normalize_embeddings=False)
-    loss = TripletMarginLoss(margin=config.margin, distance=distance, reducer=REDUCERS[config.reduction]())
+    reducer = REDUCERS[config.reduction]()
+    loss = TripletMarginLoss(margin=config.margin, smooth_loss=config.soft, distance=distance, reducer=reducer)
     if config.triplets is Triplets.semi_hard:
         miner = TripletMarginMiner(margin=config.margin, type_of_triplets="semihard", distance=distance)
     elif config.triplets is Triplets.hard:
@@ -284,9 +288,11 @@ def test_given_pairs_must_be_four(pairs: tuple[Tensor, ...] | None):
 @pytest.mark.parametrize("triplets", [Triplets.batch_all, Triplets.semi_hard, Triplets.hard])
 @pytest.mark.parametrize("reduction", list(Reduction))
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("margin", [0.05, 0.2, 1.0])
-def test_triplets_equal_pytorch_metric_learning(triplets: Triplets, reduction: Reduction, scale: float, margin: float):
-    config = TripletConfig(triplets=triplets, reduction=reduction, margin=margin)
+@pytest.mark.parametrize(("margin", "soft"), [(0.05, False), (0.2, False), (1.0, False), (0.3, True)])
+def test_triplets_equal_pytorch_metric_learning(
+    triplets: Triplets, reduction: Reduction, scale: float, margin: float, soft: bool
+):
+    config = TripletConfig(triplets=triplets, reduction=reduction, margin=margin, soft=soft)
     for seed in range(3):
         embeddings = embeddings_of(seed, scale)
         assert_same(our_triplets(config), their_triplets(config), embeddings, torch.tensor(LABELS))
@@ -295,8 +301,9 @@ def test_triplets_equal_pytorch_metric_learning(triplets: Triplets, reduction: R
 @pytest.mark.parametrize("triplets", [Triplets.batch_all, Triplets.semi_hard, Triplets.hard])
 @pytest.mark.parametrize("reduction", list(Reduction))
 @pytest.mark.parametrize("scale", SCALES)
-def test_triplets_equal_a_triple_loop(triplets: Triplets, reduction: Reduction, scale: float):
-    config = TripletConfig(triplets=triplets, reduction=reduction, margin=0.3)
+@pytest.mark.parametrize("soft", [False, True])
+def test_triplets_equal_a_triple_loop(triplets: Triplets, reduction: Reduction, scale: float, soft: bool):
+    config = TripletConfig(triplets=triplets, reduction=reduction, margin=0.3, soft=soft)
     embeddings = embeddings_of(5, scale)
     oracle = triplet_loop(config, triplets_of(config, embeddings, LABELS))
     assert_same(our_triplets(config), oracle, embeddings, torch.tensor(LABELS))
@@ -308,12 +315,13 @@ def test_triplets_equal_a_triple_loop(triplets: Triplets, reduction: Reduction, 
     triplets=st.sampled_from([Triplets.batch_all, Triplets.semi_hard, Triplets.hard]),
     reduction=st.sampled_from(list(Reduction)),
     margin=st.sampled_from([0.1, 0.5, 2.0]),
+    soft=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_triplets_of_any_labels_equal_a_triple_loop(
-    labels: list[int], triplets: Triplets, reduction: Reduction, margin: float, seed: int
+    labels: list[int], triplets: Triplets, reduction: Reduction, margin: float, soft: bool, seed: int
 ):
-    config = TripletConfig(triplets=triplets, reduction=reduction, margin=margin)
+    config = TripletConfig(triplets=triplets, reduction=reduction, margin=margin, soft=soft)
     embeddings = embeddings_of(seed, 0, len(labels), 3)
     oracle = triplet_loop(config, triplets_of(config, embeddings, labels))
     assert_same(our_triplets(config), oracle, embeddings, torch.tensor(labels))
@@ -321,8 +329,9 @@ def test_triplets_of_any_labels_equal_a_triple_loop(
 
 @pytest.mark.parametrize("reduction", list(Reduction))
 @pytest.mark.parametrize("scale", SCALES)
-def test_given_triplets_equal_pytorch_metric_learning_and_a_loop(reduction: Reduction, scale: float):
-    config = TripletConfig(triplets=Triplets.given, reduction=reduction, margin=0.3)
+@pytest.mark.parametrize("soft", [False, True])
+def test_given_triplets_equal_pytorch_metric_learning_and_a_loop(reduction: Reduction, scale: float, soft: bool):
+    config = TripletConfig(triplets=Triplets.given, reduction=reduction, margin=0.3, soft=soft)
     a, p, n = given_triplets(11, len(LABELS))
     embeddings = embeddings_of(6, scale)
     loop = triplet_loop(config, list(zip(a.tolist(), p.tolist(), n.tolist(), strict=True)))
@@ -336,6 +345,29 @@ def test_a_triplet_by_hand():
         loss = TripletLoss(TripletConfig(triplets=triplets, margin=2.5, reduction=Reduction.mean))
         # Anchor 0: 3 - 4 + 2.5 = 1.5. Anchor 1: 3 - 5 + 2.5 = 0.5. Anchor 2 has no positive.
         assert loss(embeddings, torch.tensor([0, 0, 1])).item() == pytest.approx(1.0)
+
+
+def test_the_soft_margin_by_hand():
+    loss = TripletLoss(TripletConfig(triplets=Triplets.hard, margin=0, soft=True))
+    # Anchor 0: log(1 + e^(3 - 4)). Anchor 1: log(1 + e^(3 - 5)). Anchor 2 has no positive.
+    expected = (math.log1p(math.exp(-1)) + math.log1p(math.exp(-2))) / 2
+    embeddings = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
+    assert loss(embeddings, torch.tensor([0, 0, 1])).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("triplets", [Triplets.batch_all, Triplets.semi_hard])
+def test_the_soft_margin_is_the_same_in_parts(triplets: Triplets, monkeypatch: pytest.MonkeyPatch):
+    config = TripletConfig(triplets=triplets, margin=0.5, soft=True)
+    embeddings, labels = embeddings_of(8, 0, 40, 6), torch.arange(40) % 5
+    whole = value_and_gradient(TripletLoss(config), embeddings, labels)
+    monkeypatch.setattr(triplet_sums, "HELD", 3 * 7 * 40)
+    torch.testing.assert_close(value_and_gradient(TripletLoss(config), embeddings, labels), whole)
+
+
+def test_semi_hard_triplets_need_a_margin():
+    with pytest.raises(LapelError, match=r"margin=0: leaves no triplets=semi_hard"):
+        TripletConfig(margin=0)
+    TripletConfig(margin=0, triplets=Triplets.hard)
 
 
 def test_a_large_batch_of_unit_vectors_keeps_its_precision():
@@ -409,9 +441,10 @@ def test_supcon_of_equal_embeddings_is_the_logarithm_of_the_others():
 EVERY_BATCH_LOSS = [
     *(ContrastiveLoss(ContrastiveConfig(form=form, reduction=each)) for form in ContrastiveForm for each in Reduction),
     *(
-        TripletLoss(TripletConfig(triplets=triplets, reduction=each))
+        TripletLoss(TripletConfig(triplets=triplets, reduction=each, soft=soft))
         for triplets in (Triplets.batch_all, Triplets.semi_hard, Triplets.hard)
         for each in Reduction
+        for soft in (False, True)
     ),
 ]
 

@@ -5,6 +5,7 @@ from enum import Enum
 
 from lapel.config.miner import MinerConfig
 from lapel.config.options import Options, choice, option
+from lapel.errors import LapelError
 
 
 class Label(Enum):
@@ -77,9 +78,16 @@ class TripletConfig(ObjectiveConfig):
     """Triplet loss `max(0, d(a, p) - d(a, n) + margin)` with euclidean distances (Schroff et al. 2015)."""
 
     triplets: Triplets = Triplets.semi_hard
-    margin: float = option(0.2, above=0)
+    margin: float = option(0.2, at_least=0)
     """How much farther than the positive the negative must be."""
+    soft: bool = False
+    """Whether a triplet costs `log(1 + exp(d(a, p) - d(a, n) + margin))`, which never ends (Hermans et al. 2017)."""
     reduction: Reduction = Reduction.active
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.margin == 0 and self.triplets is Triplets.semi_hard:
+            raise LapelError("margin=0: leaves no triplets=semi_hard; allowed are a margin above 0, or other triplets")
 
 
 @choice("objective", "supcon", also_as="loss")

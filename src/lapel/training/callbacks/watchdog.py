@@ -107,8 +107,8 @@ class Watchdog(Callback):
                 else ""
             )
             if isinstance(objective.loss, TripletLoss):
-                margin, part = objective.loss.margin, float(values.parts[name])
-                at_margin = abs(part - margin) <= self.config.margin * margin
+                collapsed, part = objective.loss.collapsed, float(values.parts[name])
+                at_margin = abs(part - collapsed) <= self.config.margin * collapsed
                 signs[f"margin {name}"] = (
                     f"{name}: its loss has stayed at its margin for an epoch: all embeddings are nearly one; easier "
                     "triplets (watchdog.action=easier_miner) or a lower optim.lr may help"
