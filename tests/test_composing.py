@@ -109,7 +109,7 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
         ("augment.shift=28", ["augment.shift=28", "data.size=28"]),
         ("encoder.widths=[16,0]", ["encoder.widths", "at least 1"]),
         ("encoder.widths=[]", ["encoder.widths", "at least one"]),
-        ("seed=null", ["seed", "Optional"]),
+        ("seed=null", ["seed: must not be null"]),
         ("~data", ["data", "missing"]),
         ("data=[", ["data=["]),
         ("variant.objectives.pair.margin=0", ["variant.objectives.pair.margin=0", "more than 0"]),
@@ -121,6 +121,10 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
         ("trainer.devices=1000", ["trainer.devices=1000", "data.batch_size"]),
         ("loss.margin=1", ["loss.margin", "no loss to change", "loss=NAME"]),
         ("miner.epsilon=1", ["miner.epsilon", "no miner to change", "miner=NAME"]),
+        ("stages=[1,2]", ["1: must be options, in braces", "{epochs:1}"]),
+        ("stages=few", ["stages: must be a list, in brackets: stages=["]),
+        ("hydra.run.dir=here", ["hydra.run.dir", "lapel.train is given its folder"]),
+        ("variant.objectives={pair:{weight:0},category:{weight:0}}", ["siam_cat_cos", "weight=0"]),
     ],
 )
 def test_a_mistake_is_told_in_one_line(override: str, told: list[str]) -> None:
@@ -187,6 +191,26 @@ def test_free_text_reaches_the_config_letter_by_letter(text: str) -> None:
     config = compose("train", [quote_free_text(f"data.root={text}", keys)])
     assert isinstance(config.data, DataConfig)
     assert config.data.root == text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["pos_strategy=semihard", "neg_strategy=semihard"], "pos_strategy=semihard, miner.neg_strategy=semihard"),
+        (["pos_strategy=all"], "pos_strategy=all, miner.neg_strategy=semihard: semihard goes with hard or easy alone"),
+        (["neg_strategy=all", "pos_strategy=semihard"], "semihard goes with hard or easy alone"),
+    ],
+)
+def test_miners_refuse_what_the_library_would(overrides: list[str], told: str) -> None:
+    options = ["variant=supcon", "loss=contrastive", "miner=batch_easy_hard", *(f"miner.{each}" for each in overrides)]
+    with pytest.raises(LapelError, match=told):
+        compose("train", options)
+
+
+def test_a_miner_that_would_draw_nothing_is_refused() -> None:
+    options = ["variant=supcon", "loss=margin", "miner=distance_weighted", "miner.cutoff=1.5"]
+    with pytest.raises(LapelError, match=r"miner\.cutoff=1\.5: must be less than miner\.nonzero_loss_cutoff=1\.4"):
+        compose("train", options)
 
 
 def test_only_free_text_is_quoted() -> None:

@@ -1,6 +1,7 @@
 """Processes that somebody else starts: torchrun and SLURM; one run folder, and a job that is started again."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -58,6 +59,31 @@ def test_a_batch_script_without_srun_is_one_process(monkeypatch: pytest.MonkeyPa
     for name, value in {"SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "1"}.items():
         monkeypatch.setenv(name, value)
     assert processes_outside() == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_signal_ends_all_processes_between_two_steps(
+    number: signal.Signals, begun: bool, working_folder: Path
+) -> None:
+    command = [sys.executable, str(TRAIN), *TINY, "trainer.devices=2", "trainer.max_epochs=100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    awaited = "runs/latest/checkpoints/last.ckpt" if begun else "runs/*/config.yaml"
+    while not list(working_folder.glob(awaited)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    # A terminal signals them all, a scheduler often the first alone.
+    (os.killpg if number is signal.SIGINT else os.kill)(process.pid, number)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 128 + number, told
+    expected = r"after step \d+; .*; resume=.* goes on" if begun else "before training had begun"
+    assert re.fullmatch(f"lapel-train: stopped by a signal {expected}", told.splitlines()[-1])
+    assert len(runs(working_folder)) == begun
+    deadline = time.monotonic() + 20
+    while subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout:
+        assert time.monotonic() < deadline, "a process was left behind"
+        time.sleep(0.2)
 
 
 @pytest.mark.slow

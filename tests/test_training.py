@@ -162,7 +162,7 @@ def test_an_interrupt_leaves_a_usable_last_checkpoint(number: signal.Signals, wo
         time.sleep(0.1)
     os.kill(process.pid, number)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
+    assert process.returncode == 128 + number, told
     assert "Traceback" not in told
     assert "last.ckpt holds the state" in told
     run = open_run(str(working_folder / "runs/latest"), Checkpoint.last)

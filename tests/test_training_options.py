@@ -4,6 +4,7 @@ import json
 import math
 import os
 import pickle
+import re
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -95,6 +96,31 @@ def test_the_learning_rate_of_each_part() -> None:
 def test_every_optimizer_and_schedule_trains(optim: str, name: str, working_folder: Path) -> None:
     lapel.train(lapel.compose("train", [*TINY, f"optim={optim}", f"optim.schedule={name}", "optim.clip=1"]))
     assert summary(working_folder / "runs/latest")["epochs"] == 2
+
+
+def test_gradients_are_clipped_in_bf16(working_folder: Path) -> None:
+    options = [*TINY, "trainer.precision=bf16", "optim.clip=1e-6", "optim=sgd", "optim.momentum=0", "optim.lr=1"]
+    options += ["optim.nesterov=false", "optim.weight_decay=0", "optim.schedule=constant", "trainer.max_steps=1"]
+    before = {name: each.clone() for name, each in module_of(options).named_parameters()}
+    lapel.train(lapel.compose("train", options), working_folder / "run")
+    state = torch.load(working_folder / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    moved = torch.stack([(state[name] - each).norm() for name, each in before.items()]).norm()
+    assert float(moved) == pytest.approx(1e-6, rel=0.1)
+
+
+def test_curves_have_the_rate_of_their_step_and_the_log_the_mean_loss(
+    working_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="lapel")
+    options = [*TINY, "trainer.log_every=1", "optim.schedule=step", "optim.warmup=0", "optim.milestones=[0.5]"]
+    lapel.train(lapel.compose("train", options), working_folder / "run")
+    steps = summary(working_folder / "run")["steps"]
+    rates = [value for _, value in scalars(working_folder / "run", "optim/lr")]
+    assert rates == pytest.approx([5e-3] * (steps // 2) + [5e-4] * (steps // 2))
+    losses = [value for _, value in scalars(working_folder / "run", "loss/total")]
+    told = [float(found) for found in re.findall(r"epoch \d: loss ([\d.]+)", caplog.text)]
+    halves = losses[: steps // 2], losses[steps // 2 :]
+    assert told == pytest.approx([sum(each) / len(each) for each in halves], abs=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------------- stages
@@ -342,6 +368,13 @@ def test_a_learning_rate_that_diverges_ends_within_the_epoch(working_folder: Pat
 # --------------------------------------------------------------------------------------------------- watchdog
 
 
+def test_a_loss_of_nothing_is_noticed(working_folder: Path) -> None:
+    options = [*TINY, "variant=supcon", "loss=contrastive", "miner=pair_margin", "miner.pos_margin=3"]
+    options += ["miner.neg_margin=0", "trainer.log_every=1", "watchdog.action=stop"]
+    with pytest.raises(LapelError, match=r"stopped by the watchdog at step 3: .* exactly 0"):
+        lapel.train(lapel.compose("train", options), working_folder / "run")
+
+
 def test_the_effective_rank_counts_dimensions() -> None:
     torch.manual_seed(0)
     assert effective_rank(torch.randn(4000, 8)) == pytest.approx(8, abs=0.1)
@@ -430,6 +463,14 @@ def test_the_finder_suggests_a_rate_and_changes_nothing(working_folder: Path) ->
     rates = np.array([float(line.split(",")[0]) for line in lines[1:]])
     assert (np.diff(rates) > 0).all()
     assert not list(working_folder.rglob("*.ckpt"))
+
+
+def test_a_trial_of_rates_is_no_training_to_resume(working_folder: Path) -> None:
+    from lapel.training import find_lr
+
+    find_lr(lapel.compose("train", [*TINY, "data.items=200", "find_lr=true"]), working_folder / "rates")
+    with pytest.raises(LapelError, match=r"resume=rates: is a trial of learning rates"):
+        lapel.compose("train", ["resume=rates"])
 
 
 def test_a_sweep_ends_where_the_loss_grows() -> None:

@@ -36,6 +36,11 @@ from lapel.runs import read_yaml
 CONFIG_MODULE = "lapel.conf"
 HYDRA_VERSION_BASE = "1.3"
 
+# Where a command puts its folders.
+RUN_FOLDER = "hydra.run.dir"
+SWEEP_FOLDER = "hydra.sweep.dir"
+FOLDER_KEYS = (RUN_FOLDER, SWEEP_FOLDER)
+
 # Options that say where and how a training is computed, not what comes of it: a resume may change them.
 HOW_KEYS = (
     "trainer.accelerator", "trainer.devices", "trainer.threads", "trainer.checkpoint_every",
@@ -58,6 +63,9 @@ def compose(command: str, overrides: list[str]) -> Any:
         raise LapelError(f"command {command}: must be one of {', '.join(COMMANDS)}")
     if isinstance(overrides, str):
         raise LapelError("overrides must be a list of texts, as in ['variant=siam', 'seed=1']")
+    for key in FOLDER_KEYS:
+        if any(each.lstrip("+").startswith(f"{key}=") for each in overrides):
+            raise LapelError(f"{key}: is for the command line; lapel.train is given its folder")
     try:
         named = command == "train" and any(each.startswith("resume=") for each in overrides)
         if named and (given := _parsed(overrides)).get("resume") is not None:
@@ -98,9 +106,13 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
         plain = read_yaml(file)
     except (YAMLError, OmegaConfBaseException, ValueError) as error:
         raise LapelError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+    if plain.get("find_lr"):
+        raise LapelError(f"resume={folder}: is a trial of learning rates (find_lr=true), and no training")
     for key, value in given.items():
         group, _, name = key.partition(".")
         if key == "resume" or group == "hydra":
+            continue
+        if isinstance(plain.get(group), dict) and name in plain[group] and plain[group][name] == value:
             continue
         if key not in HOW_KEYS or name not in plain.get(group, {}):
             allowed = ", ".join(each for each in HOW_KEYS if each.partition(".")[2] in plain[each.partition(".")[0]])
@@ -168,12 +180,16 @@ def explain(error: Exception, command: type) -> str:
         return no_such_option(group[1], [each.name for each in fields(command)])
     if "is not a ListConfig" in f"{cause} {text}":
         key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
-        return f"{key}: must be a list, as in {key}=[5]"
+        return f"{key}: must be a list, in brackets: {key}=[…]"
+    if single := re.search(r"is not a subclass of (\w+)\. value: (.*?)(?: full_key|$)", f"{cause} {text}"):
+        return f"{single[2]}: must be options, in braces, as in {_an_option(single[1])}"
     if ambiguous := re.match(r"Ambiguous value for argument '([^']+)'", text):
         return f"{ambiguous[1]}: several values are a sweep, which needs -m"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value; quote special characters, as in \"key='a (1), b'\""
     key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
+    if "is not Optional" in f"{cause} {text}":
+        return f"{key}: must not be null"
     reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
     return f"{key}: {reason}" if key else reason
 
@@ -204,10 +220,20 @@ def _option_of_nothing(overrides: list[str], command: type) -> str | None:
     return next((key for key in keys if key.lstrip("+").partition(".")[0] in empty), None)
 
 
-def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
+def _options_of(class_name: str) -> list[str]:
+    """Names of the options of a config class; none for another one."""
     inside = [ExportOptions, MovedData, StageConfig, WatchdogConfig]
     known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), *inside]}
-    allowed = [each.name for each in fields(known[class_name])] if class_name in known else []
+    return [each.name for each in fields(known[class_name])] if class_name in known else []
+
+
+def _an_option(class_name: str) -> str:
+    """An example of a group of options: its first one."""
+    return f"{{{next(iter(_options_of(class_name)), 'name')}:1}}"
+
+
+def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
+    allowed = _options_of(class_name)
     overridden = re.search(r"(?:Could not override|append to) '([^']+)'", text)
     if overridden and overridden[1].rpartition(".")[2] != key:  # inside of a value, as in stages=[{epoch:1}]
         return no_such_option(f"{overridden[1]}.{key}", allowed)

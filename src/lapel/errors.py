@@ -6,7 +6,16 @@ class LapelError(Exception):
 
 
 class InterruptedTrainingError(LapelError):
-    """Training was asked to stop (Ctrl-C, SIGTERM) and did so between two steps, with `last.ckpt` written."""
+    """Training was asked to stop, and did so between two steps, with `last.ckpt` written.
+
+    Args:
+        told: as for every error.
+        signal: that asked for it: SIGINT (Ctrl-C), SIGTERM or SIGUSR1.
+    """
+
+    def __init__(self, told: str, signal: int) -> None:
+        super().__init__(told)
+        self.signal = signal
 
 
 class DataNotFoundError(LapelError):

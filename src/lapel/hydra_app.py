@@ -26,7 +26,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lapel.composing import (
     CONFIG_MODULE,
+    FOLDER_KEYS,
     HYDRA_VERSION_BASE,
+    RUN_FOLDER,
+    SWEEP_FOLDER,
     compose,
     escape_interpolation,
     explain,
@@ -41,9 +44,6 @@ from lapel.runs import best_finished, new_folder, point_latest
 from lapel.terminal import FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
 
 logger = logging.getLogger(__name__)
-
-RUN_FOLDER = "hydra.run.dir"
-SWEEP_FOLDER = "hydra.sweep.dir"
 
 # A sweep of more trials is not composed as a whole before it starts: that takes a third of a second each.
 MOST_CHECKED_TRIALS = 100
@@ -102,7 +102,7 @@ def _run(command: str, task: Callable[[DictConfig], Any], work: Callable[[Any], 
         _run_sweep(command, task, arguments, parsed, keeps_folders)
     else:
         _check_folder_options(parsed.overrides)
-        config = compose(command, parsed.overrides)
+        config = compose(command, _but_folders(parsed.overrides))
         if getattr(config, "resume", None) is not None:
             _resume(config, work, parsed)
             return
@@ -160,15 +160,21 @@ def _check_trials(command: str, overrides: list[str]) -> None:
     if _value("hydra/sweeper", overrides) is not None:
         return
     try:
-        trials = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(overrides), None)[0]
+        parsed = OverridesParser.create().parse_overrides(_but_folders(overrides))
+        trials = BasicSweeper.split_arguments(parsed, None)[0]
     except HydraException as error:
         raise LapelError(explain(error, COMMANDS[command])) from error
     for trial in trials if len(trials) <= MOST_CHECKED_TRIALS else trials[:1]:
         compose(command, list(trial))
 
 
+def _but_folders(overrides: list[str]) -> list[str]:
+    """The overrides that are for the config, and not for where a command puts its folders."""
+    return [each for each in overrides if each.partition("=")[0].lstrip("+") not in FOLDER_KEYS]
+
+
 def _check_folder_options(overrides: list[str]) -> None:
-    for key in (RUN_FOLDER, SWEEP_FOLDER):
+    for key in FOLDER_KEYS:
         if _value(key, overrides) == "":
             raise LapelError(f"{key}=: must name a folder")
     if _value("hydra.job.chdir", overrides) not in (None, "false", "False"):
@@ -198,6 +204,8 @@ def _start_hydra(command: str, task: Callable[[DictConfig], Any], arguments: lis
 
 
 def _raise_usage(message: str) -> NoReturn:
+    if message.startswith("unrecognized arguments"):
+        message += "; flags, as -m, go before all key=value"
     raise LapelError(f"{message}; see --help")
 
 
@@ -206,7 +214,7 @@ def _raise_usage(message: str) -> NoReturn:
 
 def quoted_arguments(arguments: list[str], command: str) -> list[str]:
     """The arguments with free text quoted, and `--config-dir` as an override, which the check understands too."""
-    keys = free_text_keys(COMMANDS[command]) | {RUN_FOLDER, SWEEP_FOLDER}
+    keys = free_text_keys(COMMANDS[command]) | set(FOLDER_KEYS)
     for each in arguments:
         if each.startswith("="):
             raise LapelError(f"{each}: must be key=value")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ from lapel.errors import InterruptedTrainingError, LapelError
 FULL_ERRORS = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 EXIT_BAD_INPUT = 2
-EXIT_INTERRUPTED = 130
+EXIT_SIGNALLED = 128  # plus the number of the signal, as shells have it
 
 
 @contextmanager
 def told_in_one_line(program: str) -> Iterator[None]:
-    """Print an error that the user can mend as one line and exit with 2; an interrupt with 130.
+    """Print an error that the user can mend as one line and exit with 2; a signal with 128 and its number.
 
     HYDRA_FULL_ERROR=1 shows where it came from instead.
     """
@@ -29,10 +30,10 @@ def told_in_one_line(program: str) -> Iterator[None]:
         yield
     except InterruptedTrainingError as error:
         tell(program, error)
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise SystemExit(EXIT_SIGNALLED + error.signal) from None
     except KeyboardInterrupt:
         tell(program, "interrupted")
-        raise SystemExit(EXIT_INTERRUPTED) from None
+        raise SystemExit(EXIT_SIGNALLED + signal.SIGINT) from None
     except BrokenPipeError:  # the reader, `head` for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

@@ -154,7 +154,9 @@ def _check_given(variant: VariantConfig, sampler: SamplerConfig) -> None:
 
 
 def _check_objectives(variant: VariantConfig, batch_size: int) -> None:
-    """Raise if an objective cannot do what its miner, its memory or the variant's metric asks for."""
+    """Raise if an objective cannot do what its miner, its memory or the variant's metric asks for, or none counts."""
+    if not any(objective.weight for objective in variant.objectives.values()):
+        raise LapelError(f"variant={variant.name}: all its objectives have weight=0, so nothing would be learnt")
     for name, objective in variant.objectives.items():
         key = f"variant.objectives.{name}"
         kind = name_of(objective)

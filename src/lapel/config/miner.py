@@ -51,6 +51,12 @@ class BatchEasyHardMinerConfig(MinerConfig):
             found = getattr(self, name)
             if found is not None and (len(found) != 2 or found[0] > found[1]):
                 raise LapelError(f"miner.{name}={found}: must be a least and a greatest distance, as in [0,0.8]")
+        both = {self.pos_strategy, self.neg_strategy}
+        if both in ({Strategy.semihard}, {Strategy.semihard, Strategy.all}):
+            positive, negative = self.pos_strategy.name, self.neg_strategy.name
+            raise LapelError(
+                f"miner.pos_strategy={positive}, miner.neg_strategy={negative}: semihard goes with hard or easy alone"
+            )
 
 
 @choice("miner", "batch_hard")
@@ -68,6 +74,14 @@ class DistanceWeightedMinerConfig(MinerConfig):
     """Distances below it count as it."""
     nonzero_loss_cutoff: float = option(1.4, above=0, at_most=2)
     """Negatives farther away are not drawn."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cutoff >= self.nonzero_loss_cutoff:
+            raise LapelError(
+                f"miner.cutoff={self.cutoff}: must be less than miner.nonzero_loss_cutoff={self.nonzero_loss_cutoff}, "
+                "beyond which nothing is drawn"
+            )
 
 
 @choice("miner", "hdc")

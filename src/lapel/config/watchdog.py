@@ -28,6 +28,6 @@ class WatchdogConfig(Options):
     margin: float = option(0.01, at_least=0, at_most=1)
     """How near a triplet loss stays to its margin, as a share of it, for an epoch, where all embeddings are one."""
     growth: float = option(10.0, above=1)
-    """Times the first step's loss above which training has diverged, and stops whatever `action` says."""
+    """Times the first step's loss, or 1 where that is less, above which training has diverged, and always stops."""
     patience: int = option(3, at_least=1)
     """Points in a row that must show a sign before anything is said."""

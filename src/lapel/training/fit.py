@@ -202,6 +202,7 @@ def _run(trainer: pl.Trainer, module: SimilarityModule, checkpoint: Path | None)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen ones are
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers.*is deprecated.*")
         warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*|.*isinstance.*LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended.*|.*mid-epoch.*")
         trainer.fit(module, ckpt_path=checkpoint)

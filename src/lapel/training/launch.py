@@ -6,11 +6,16 @@ which under a sweep would run the whole sweep again in each.
 
 import ctypes
 import logging
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
@@ -24,6 +29,7 @@ from lapel.errors import InterruptedTrainingError, LapelError
 from lapel.outside import outer_rank, processes_outside, slurm_job
 from lapel.paths import user_path
 from lapel.runs import (
+    CHECKPOINTS,
     RUNS,
     check_latest,
     claim_folder,
@@ -35,12 +41,15 @@ from lapel.runs import (
     undone_on_error,
     write_yaml,
 )
+from lapel.training.callbacks import AWAITED
 from lapel.training.fit import fit
 
 logger = logging.getLogger(__name__)
 
 # Linux's name for "the signal that I get when my parent ends" (prctl(2)).
 PR_SET_PDEATHSIG = 1
+
+NOT_BEGUN = "stopped by a signal before training had begun"
 
 
 def train(config: TrainConfig, folder: Path | str | None = None) -> float:
@@ -120,19 +129,57 @@ def _train_in_processes(config: TrainConfig, folder: Path) -> float:
         max_restarts=0,
         monitor_interval=0.5,
         start_method="spawn",
+        signals_to_handle="SIGQUIT",  # at the others it would give the processes half a minute, and then kill them
     )
     level = logger.getEffectiveLevel()
     try:
-        outcome = elastic_launch(launch, _train_one_process)(to_plain(config), str(folder), level)[0]
+        with passed_on() as signals:
+            outcome = elastic_launch(launch, _train_one_process)(to_plain(config), str(folder), level)[0]
     except ChildFailedError as error:
+        if signals:
+            begun = (folder / CHECKPOINTS / "last.ckpt").is_file()
+            told = f"stopped by a signal; resume={folder} goes on from its last checkpoint" if begun else NOT_BEGUN
+            raise InterruptedTrainingError(told, signals[0]) from error
         rank, failure = error.get_first_failure()
         how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed; its error is above"
         raise LapelError(f"training process {rank} {how}; resume={folder} goes on from its last checkpoint") from error
     if "interrupted" in outcome:
-        raise InterruptedTrainingError(outcome["interrupted"])
+        raise InterruptedTrainingError(outcome["interrupted"], outcome["signal"])
     if "error" in outcome:
         raise LapelError(outcome["error"])
     return outcome["best"]
+
+
+@contextmanager
+def passed_on() -> Iterator[list[int]]:
+    """Pass the signals that end a training on to its processes, which finish their step, save and come back.
+
+    Yields:
+        The signals that came.
+
+    Raises:
+        InterruptedTrainingError: one came before there was a process.
+    """
+    came: list[int] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        del frame
+        came.append(number)
+        processes = [each.pid for each in multiprocessing.active_children() if each.pid is not None]
+        if not processes:
+            raise InterruptedTrainingError(NOT_BEGUN, number)
+        for process in processes:
+            os.kill(process, number)
+
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
+        yield came
+        return
+    before = {number: signal.signal(number, pass_on) for number in AWAITED}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[str, Any]:
@@ -148,7 +195,7 @@ def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[s
         with logged_to(Path(folder) / "train.log"):
             return {"best": fit(from_plain(plain), Path(folder), rank, ranks)}
     except InterruptedTrainingError as error:
-        return {"interrupted": str(error)}
+        return {"interrupted": str(error), "signal": error.signal}
     except LapelError as error:
         return {"error": str(error)}
 

@@ -93,6 +93,7 @@ class SimilarityModule(pl.LightningModule):
         self.categories = torch.from_numpy(catalog.categories).to(store.device)
         self.step_values: StepValues | None = None
         self.steps_done = 0
+        self.learning_rates: list[float] = []  # of the latest step, a group of weights each
         self.phase: Phase | None = None
         self._check_stages()
         if config.trainer.recompute:
@@ -142,6 +143,7 @@ class SimilarityModule(pl.LightningModule):
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """As Lightning's; then the running means take in the new weights."""
+        self.learning_rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
         super().optimizer_step(*arguments, **options)
         self.steps_done += 1
         if self.averaged is not None:

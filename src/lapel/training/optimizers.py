@@ -44,7 +44,9 @@ def build(config: TrainConfig, course: Course, encoder: Encoder, losses: nn.Modu
             if members:
                 groups.append({"params": members, "weight_decay": config.optim.weight_decay if decayed else 0.0})
                 rates.append(rate(config, course, depth, layers=sum(each >= 0 for each in parts)))
-    optimizer = _optimizer(config.optim, groups, fused=config.trainer.precision is not Precision.fp16)
+    # Lightning scales and clips gradients itself, and refuses to under mixed precision where a fused step might have.
+    plain = config.trainer.precision is Precision.fp16 or config.optim.clip is not None
+    optimizer = _optimizer(config.optim, groups, fused=not plain)
     return optimizer, LambdaLR(optimizer, rates)
 
 

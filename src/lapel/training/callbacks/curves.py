@@ -36,6 +36,7 @@ class Curves(Callback):
         self.last_point = (0, 0.0)
         self.latest_loss = float("nan")
         self.first_loss: float | None = None
+        self.epoch = (0.0, 0)  # sum of the losses of this epoch's batches so far, and their number
         self.distances: dict[str, float] = {}  # of the last point
 
     def state_dict(self) -> dict[str, Any]:
@@ -47,6 +48,7 @@ class Curves(Callback):
             "last_point": list(self.last_point),
             "latest_loss": self.latest_loss,
             "first_loss": self.first_loss,
+            "epoch": list(self.epoch),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -54,6 +56,7 @@ class Curves(Callback):
         self.recorded = [(step, dict(values)) for step, values in state_dict["recorded"]]
         self.last_point = tuple(state_dict["last_point"])
         self.latest_loss, self.first_loss = state_dict["latest_loss"], state_dict["first_loss"]
+        self.epoch = tuple(state_dict["epoch"])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -87,8 +90,17 @@ class Curves(Callback):
         for step, values in waiting:
             values.update({name: next(numbers) for name in list(values)})
             self._check_finite(step, values)
+            total = float(values["total"])
+            self.epoch = (self.epoch[0] + total, self.epoch[1] + 1)
             if self.first_loss is None:
-                self.first_loss = float(values["total"])
+                self.first_loss = total
+
+    def end_epoch(self) -> float:
+        """The mean loss of the batches since the last epoch's end."""
+        self.settle()
+        total, batches = self.epoch
+        self.epoch = (0.0, 0)
+        return total / batches
 
     def _check_finite(self, step: int, values: dict[str, Any]) -> None:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
@@ -109,7 +121,8 @@ class Curves(Callback):
         self.latest_loss = means["loss/total"]
         images, seconds = self.speed.images, self.speed.elapsed()
         point, self.last_point = self.last_point, (images, seconds)
-        rates = {f"optim/{name}": rate for name, rate in _learning_rates(trainer).items()}
+        assert isinstance(trainer.lightning_module, SimilarityModule)
+        rates = learning_rates(trainer.lightning_module.learning_rates)
         self.distances = pair_distances(values)
         scalars = {**means, **self.distances, **rates}
         if point[1]:
@@ -121,10 +134,10 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _learning_rates(trainer: pl.Trainer) -> dict[str, float]:
+def learning_rates(rates: list[float]) -> dict[str, float]:
     """The highest of all groups of weights, and the lowest where it differs."""
-    rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
-    return {"lr": max(rates)} if min(rates) == max(rates) else {"lr": max(rates), "lr_lowest": min(rates)}
+    highest, lowest = max(rates), min(rates)
+    return {"optim/lr": highest} | ({"optim/lr_lowest": lowest} if lowest < highest else {})
 
 
 def pair_distances(values: StepValues) -> dict[str, float]:

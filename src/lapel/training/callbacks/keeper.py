@@ -110,7 +110,7 @@ class Keeper(Callback):
         self.history.append({"step": steps, "epoch": epoch, "images_per_second": speed, **means})
         logger.info(
             "epoch %.3g: loss %.4f, val recall@1 %.4f, val map@r %.4f%s, %.0f images/s",
-            epoch, self.curves.latest_loss, means["recall@1"], means[MONITORED], " (best)" if improved else "", speed,
+            epoch, self.curves.end_epoch(), means["recall@1"], means[MONITORED], " (best)" if improved else "", speed,
         )  # fmt: skip
         self.ended = steps == module.course.total_steps or self._is_stuck()
         if trainer.is_global_zero:
@@ -136,4 +136,5 @@ class Keeper(Callback):
         if job is not None and number == signal.SIGUSR1:
             asked = subprocess.run(["scontrol", "requeue", job], check=False, capture_output=True, text=True)
             again = "; SLURM will start it again" if asked.returncode == 0 else f"; scontrol: {asked.stderr.strip()}"
-        raise InterruptedTrainingError(f"stopped by a signal after step {steps}; {checkpoint} holds the state{again}")
+        told = f"stopped by a signal after step {steps}; {checkpoint} holds the state{again}"
+        raise InterruptedTrainingError(told, number)

@@ -96,6 +96,11 @@ class Watchdog(Callback):
         signs = {
             "rank": self._rank_sign(values, measured["embedding/effective_rank"]),
             "gap": self._gap_sign(self.curves.distances),
+            "nothing": (
+                "the loss has been exactly 0: no pair or triplet counts; other options of loss or miner may help"
+                if self.curves.latest_loss == 0
+                else ""
+            ),
         }
         for name, objective in module.objectives.items():
             active = measured.get(f"active/{name}")
