@@ -26,6 +26,7 @@ from lapel.config import Checkpoint, ExportConfig, OptimConfig, Schedule, StageC
 from lapel.errors import LapelError
 from lapel.losses import Objective
 from lapel.training.averaging import AveragedWeights
+from lapel.training.callbacks.pictures import few_dimensions
 from lapel.training.callbacks.watchdog import effective_rank
 from lapel.training.course import Course
 from lapel.training.fit import prepare
@@ -463,6 +464,14 @@ def test_the_finder_suggests_a_rate_and_changes_nothing(working_folder: Path) ->
     rates = np.array([float(line.split(",")[0]) for line in lines[1:]])
     assert (np.diff(rates) > 0).all()
     assert not list(working_folder.rglob("*.ckpt"))
+
+
+def test_the_projector_gets_few_dimensions_and_the_same_distances() -> None:
+    drawn = torch.randn(50, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    few = few_dimensions(drawn)
+    assert few.shape[1] <= 200
+    torch.testing.assert_close(torch.cdist(few, few), torch.cdist(drawn, drawn))  # 50 points span 49 dimensions
+    assert few_dimensions(drawn[:, :200]).shape == (50, 200)
 
 
 def test_a_trial_of_rates_is_no_training_to_resume(working_folder: Path) -> None:

@@ -357,6 +357,35 @@ def test_pools_and_heads_train_export_and_take_grey_images(pool: str, head: str,
     assert lapel.load(working_folder / "run" / "bundle").embed([np.zeros((20, 30), np.uint8)]).shape == (1, 8)
 
 
+@pytest.mark.parametrize("grid", [2, 3])
+def test_cells_are_pooled_on_their_own(grid: int):
+    maps = torch.rand(2, 5, 6, 6)
+    size = 6 // grid
+    cells = maps.unfold(2, size, size).unfold(3, size, size)  # [batch, features, grid, grid, size, size]
+    torch.testing.assert_close(Average(grid)(maps), cells.mean((4, 5)).flatten(1))
+    torch.testing.assert_close(Maximum(grid)(maps), cells.amax((4, 5)).flatten(1))
+    expected = cells.pow(3).mean((4, 5)).pow(1 / 3).flatten(1)
+    torch.testing.assert_close(GeneralizedMean(grid)(maps), expected)
+
+
+@pytest.mark.parametrize("embedding", ["null", "8"])
+def test_a_grid_of_cells_trains_and_exports(embedding: str, working_folder: Path):
+    options = [*WARDROBE, "encoder.widths=[8,16]", "encoder.grid=2", f"encoder.embedding={embedding}"]
+    lapel.train(lapel.compose("train", options), working_folder / "run")
+    lapel.export(ExportConfig(run=str(working_folder / "run")))
+    dimensions = 16 * 4 if embedding == "null" else 8
+    images = [np.zeros((20, 30, 3), np.uint8)]
+    assert lapel.load(working_folder / "run" / "bundle").embed(images).shape == (1, dimensions)
+
+
+def test_a_grid_needs_maps():
+    with pytest.raises(LapelError, match=r"encoder\.grid=2: needs encoder\.pool"):
+        TrunkConfig(name=SMALL, grid=2)
+    config = TrunkConfig(name=SMALL, grid=2, pool=Pool.max, embedding=None)
+    encoder = build(config, DATA, Metric.cosine, with_weights=False).eval()
+    assert encoder(torch.zeros(2, 3, 32, 32, dtype=torch.uint8)).shape == (2, encoder.dimensions)
+
+
 def test_pools_are_what_they_say():
     maps = torch.rand(2, 5, 3, 4)
     torch.testing.assert_close(Average()(maps), maps.mean((2, 3)))

@@ -18,38 +18,58 @@ EMBED_BATCH = 128
 
 
 class Average(nn.Module):
-    """Maps to their means."""
+    """Maps to their means.
+
+    Args:
+        grid: cells a side, each of which is pooled on its own.
+    """
+
+    def __init__(self, grid: int = 1) -> None:
+        super().__init__()
+        self.grid = grid
 
     def forward(self, maps: Tensor) -> Tensor:
-        """`[batch, features, height, width]` to `[batch, features]`."""
-        return maps.mean(dim=(2, 3))
+        """`[batch, features, height, width]` to `[batch, features x cells]`."""
+        if self.grid == 1:
+            return maps.mean(dim=(2, 3))
+        return F.adaptive_avg_pool2d(maps, self.grid).flatten(1)
 
 
 class Maximum(nn.Module):
-    """Maps to their maxima."""
+    """Maps to their maxima; argument as for `Average`."""
+
+    def __init__(self, grid: int = 1) -> None:
+        super().__init__()
+        self.grid = grid
 
     def forward(self, maps: Tensor) -> Tensor:
-        """`[batch, features, height, width]` to `[batch, features]`."""
-        return maps.amax(dim=(2, 3))
+        """`[batch, features, height, width]` to `[batch, features x cells]`."""
+        if self.grid == 1:
+            return maps.amax(dim=(2, 3))
+        return F.adaptive_max_pool2d(maps, self.grid).flatten(1)
 
 
 class GeneralizedMean(nn.Module):
-    """Maps to their power means, `(mean of x^p)^(1/p)` with a learnt p (Radenovic, Tolias & Chum, TPAMI 2019, GeM)."""
+    """Maps to their power means, `(mean of x^p)^(1/p)` with a learnt p (Radenovic, Tolias & Chum, TPAMI 2019, GeM).
+
+    Argument as for `Average`.
+    """
 
     START = 3.0
     LEAST = 1e-6
 
-    def __init__(self) -> None:
+    def __init__(self, grid: int = 1) -> None:
         super().__init__()
         self.power = nn.Parameter(torch.tensor(self.START))
         self.least = self.LEAST
+        self.mean = Average(grid)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """`[batch, features, height, width]` to `[batch, features]`; negative values count as nearly 0."""
-        return maps.float().clamp(min=self.least).pow(self.power).mean(dim=(2, 3)).pow(1 / self.power)
+        """`[batch, features, height, width]` to `[batch, features x cells]`; negative values count as nearly 0."""
+        return self.mean(maps.float().clamp(min=self.least).pow(self.power)).pow(1 / self.power)
 
 
-POOLS: dict[Pool | None, type[nn.Module]] = {
+POOLS: dict[Pool | None, type[Average] | type[Maximum] | type[GeneralizedMean]] = {
     None: Average, Pool.avg: Average, Pool.max: Maximum, Pool.gem: GeneralizedMean,
 }  # fmt: skip
 
@@ -59,7 +79,7 @@ class Encoder(nn.Module):
 
     Args:
         trunk: standardised images to features, or to maps that are pooled.
-        pool: maps `[batch, features, height, width]` to features.
+        pool: maps `[batch, features, height, width]` to features, those of each cell side by side.
         head: features `[batch, features]` to embeddings `[batch, dimensions]`.
         dimensions: of the embeddings.
         preprocess: uint8 to float.
@@ -146,9 +166,10 @@ def build(
     """
     trunk = build_trunk(config, data, with_weights)
     preprocess = Preprocess(data.height, data.width, data.channels, data.resize, trunk.mean, trunk.std, invert)
-    pool = POOLS[config.pool]()
+    pool = POOLS[config.pool](config.grid)
     frozen = frozen_modules(trunk, config.frozen) if isinstance(config, TrunkConfig) else []
-    head, dimensions = _head(config, trunk.features)
+    features = trunk.features * config.grid**2
+    head, dimensions = _head(config, features)
     encoder = Encoder(preprocess, trunk, pool, head, dimensions, metric is Metric.cosine, config.mirror, frozen)
     try_out(encoder, config, "data.size", data.channels, data.size)
     return encoder.to(memory_format=torch.channels_last)  # the convolutions' faster layout, on CPU and GPU

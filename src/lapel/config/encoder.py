@@ -33,6 +33,8 @@ class EncoderConfig(Options):
 
     pool: Pool | None = None
     """null for the network's own."""
+    grid: int = option(1, at_least=1)
+    """Cells a side, each of which is pooled on its own: their features stand side by side, and say where things are."""
     head: Head = Head.linear
     embedding: int | None = option(64, at_least=2)
     """Dimensions of the embedding; null for the trunk's features as they are."""
@@ -91,3 +93,5 @@ class TrunkConfig(EncoderConfig):
         super().__post_init__()
         if self.weights == "":
             raise LapelError("encoder.weights=: must be none, default, or a file")
+        if self.grid > 1 and self.pool is None:
+            raise LapelError(f"encoder.grid={self.grid}: needs encoder.pool, in place of the network's own pooling")

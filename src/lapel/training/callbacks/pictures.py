@@ -20,6 +20,9 @@ from lapel.training.module import SimilarityModule
 MOST_DISTANCES = 1000
 MOST_PROJECTED = 2000
 
+# TensorBoard's projector itself looks at no more dimensions than these.
+MOST_DIMENSIONS = 200
+
 # Side of a thumbnail in the projector, whose sprite may have 8192 pixels a side.
 THUMBNAIL = 32
 
@@ -89,7 +92,7 @@ class Pictures:
             for item, category in zip(catalog.items[rows], catalog.categories[rows], strict=True)
         ]
         self.writer.add_embedding(
-            embeddings[chosen].cpu(),
+            few_dimensions(embeddings[chosen].cpu()),
             metadata=names,
             label_img=thumbnails.expand(-1, 3, -1, -1),
             global_step=module.steps_done,
@@ -120,6 +123,14 @@ class Pictures:
             self.writer._get_file_writer().add_summary(summary)  # add_hparams would make a run of its own
         for name, value in final.items():
             self.writer.add_scalar(name, value, step)
+
+
+def few_dimensions(embeddings: Tensor) -> Tensor:
+    """Embeddings `[images, dimensions]` in at most `MOST_DIMENSIONS`: their first principal components."""
+    if embeddings.shape[1] <= MOST_DIMENSIONS:
+        return embeddings
+    centred = embeddings - embeddings.mean(0)
+    return centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:MOST_DIMENSIONS].T
 
 
 def _some(count: int, most: int) -> np.ndarray:
