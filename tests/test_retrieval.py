@@ -14,16 +14,12 @@ from torch import Tensor
 
 from lapel.config import Metric
 from lapel.errors import LapelError
-from lapel.retrieval import (
-    GALLERY_TILE,
-    Scores,
-    _top_on_cpu,
-    _top_on_gpu,
-    equal_pairs,
-    grade,
-    score,
-    search,
-)
+from lapel.retrieval import Depth, Scores, equal_pairs, grade_lists, score, search
+from lapel.retrieval.pairs import count_matches
+from lapel.retrieval.ranking import match_ranks, ranked_by_sorting_whole
+from lapel.retrieval.scoring import grade_ranks
+from lapel.retrieval.search import highest_by_keys, highest_by_partition, nearest_of_tile
+from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, Tiles
 
 METRICS = list(Metric)
 FEW = settings(max_examples=40, deadline=None)
@@ -105,6 +101,7 @@ def score_loop(
         if total == 0:
             continue
         grades = {"mrr": 1 / (hits.index(True) + 1), "r_precision": sum(hits[:total]) / total}
+        grades["map"] = sum(sum(hits[:rank]) / rank for rank in range(1, len(hits) + 1) if hits[rank - 1]) / total
         grades["map@r"] = sum(sum(hits[:rank]) / rank for rank in range(1, total + 1) if hits[rank - 1]) / total
         for each in k:
             grades[f"recall@{each}"] = float(any(hits[:each]))
@@ -200,11 +197,10 @@ def test_any_search_equals_a_full_sort(seed: int, queries: int, gallery: int, k:
 def test_the_memory_allowed_changes_nothing(metric: Metric):
     queries, gallery = embeddings_of(3, 700, 16), embeddings_of(4, 500, 16)
     items = np.arange(700) % 60
-    searches = [search(queries, gallery, 10, metric, memory=memory) for memory in (0.001, 1, 256)]
-    scores = [score(queries, gallery, items, items[:500], metric, [1, 5], memory=memory) for memory in (0.001, 1, 256)]
-    for other in searches[1:]:
-        np.testing.assert_array_equal(other.positions, searches[0].positions)
-        np.testing.assert_array_equal(other.scores, searches[0].scores)
+    labels = items, items[:500]
+    scores = [
+        score(queries, gallery, *labels, metric, [1, 5], memory=memory, depth=Depth.all) for memory in (0.001, 1, 256)
+    ]
     for other in scores[1:]:
         assert_same_scores(other, scores[0])
 
@@ -249,7 +245,7 @@ def test_scores_of_two_disjoint_parts_equal_a_loop(metric: Metric):
     query_items = np.array([0, 1, 2, 3, 0, 9, 4, 4, 8, 2])
     gallery_items = np.random.default_rng(0).integers(0, 6, 40)
     queries, gallery = embeddings_of(6, 10), embeddings_of(7, 40)
-    found = score(queries, gallery, query_items, gallery_items, metric, [1, 3, 10])
+    found = score(queries, gallery, query_items, gallery_items, metric, [1, 3, 10], depth=Depth.all)
     expected = score_loop(queries, gallery, query_items, gallery_items, metric, [1, 3, 10])
     assert found.unmatched == 2
     assert_graded(found, expected, 10)
@@ -263,7 +259,7 @@ def test_leave_one_out_scores_equal_a_loop(metric: Metric, integers: bool):
     rows = np.arange(18) * 2
     embeddings = integers_of(8, 18) if integers else embeddings_of(8, 18)
     exclude = equal_pairs(rows, rows)
-    found = score(embeddings, embeddings, items, items, metric, [1, 2, 30], exclude)
+    found = score(embeddings, embeddings, items, items, metric, [1, 2, 30], exclude, depth=Depth.all)
     expected = score_loop(embeddings, embeddings, items, items, metric, [1, 2, 30], exclude)
     assert found.unmatched == 1
     assert_graded(found, expected, 18)
@@ -285,7 +281,7 @@ def test_any_scores_equal_a_loop(
     labels = np.array(query_items), np.array(gallery_items)
     expected = score_loop(*tensors, *labels, metric, k, exclude)
     if expected:
-        assert_graded(score(*tensors, *labels, metric, k, exclude), expected, len(query_items))
+        assert_graded(score(*tensors, *labels, metric, k, exclude, depth=Depth.all), expected, len(query_items))
     else:
         with pytest.raises(LapelError, match="no query has a match"):
             score(*tensors, *labels, metric, k, exclude)
@@ -351,18 +347,20 @@ def test_scores_equal_pytorch_metric_learning(metric: Metric, leave_one_out: boo
 
 
 def test_a_graded_list_by_hand():
-    matches = np.array([[False, True, True, False, True]])
-    grades = grade(matches, np.array([3]), np.array([2]), [1, 2, 5])
-    assert {name: float(each[0]) for name, each in grades.items()} == {
+    hits = np.array([[False, True, True, False, True]])
+    assert {name: float(each[0]) for name, each in grade_lists(hits, [1, 2, 5]).items()} == {
         "recall@1": 0.0,
         "recall@2": 1.0,
         "recall@5": 1.0,
         "precision@1": 0.0,
         "precision@2": 0.5,
         "precision@5": 0.6,
+    }
+    assert grade_ranks(np.array([2, 3, 5]), 3, Depth.all) == {
         "map@r": pytest.approx((1 / 2 + 2 / 3) / 3),
         "r_precision": pytest.approx(2 / 3),
         "mrr": 0.5,
+        "map": pytest.approx((1 / 2 + 2 / 3 + 3 / 5) / 3),
     }
 
 
@@ -382,7 +380,7 @@ def test_equal_embeddings_get_no_credit(metric: Metric):
     embeddings = torch.full((12, 4), 0.5)
     items = np.array([9, 9, 9, 9, 9, 0, 1, 2, 3, 4, 5, 6])
     queries, query_items = embeddings[:7], np.arange(7)
-    found = score(queries, embeddings, query_items, items, metric, [1, 5])
+    found = score(queries, embeddings, query_items, items, metric, [1, 5], depth=Depth.all)
     assert found.means()["recall@5"] == 0
     np.testing.assert_allclose(found.grades["mrr"], 1 / np.arange(6, 13))
     assert_graded(found, score_loop(queries, embeddings, query_items, items, metric, [1, 5]), 7)
@@ -467,16 +465,89 @@ def test_both_tops_equal_a_sort(seed: int, rows: int, width: int, different: int
     pool = np.array([0.0, -0.0, 1.0, -np.inf, -1.5, 2.0**-140, -(2.0**-140), 3e38], np.float32)[:different]
     values = np.random.default_rng(seed).choice(pool, (rows, width))
     expected = top_loop(values, k)
-    for top in (_top_on_cpu, _top_on_gpu):
-        positions, tops = top(torch.from_numpy(values.copy()), k)
-        assert positions.tolist() == expected, top.__name__
-        np.testing.assert_array_equal(tops, np.take_along_axis(values, np.array(expected), 1))
+    for top in (highest_by_partition, highest_by_keys):
+        tops, columns = top(torch.from_numpy(values.copy()), k)
+        assert columns.tolist() == expected, top.__name__
+        np.testing.assert_array_equal(tops.numpy(), np.take_along_axis(values, np.array(expected), 1))
 
 
 def test_both_tops_agree_on_ordinary_values():
     values = torch.randn(20, 300, generator=torch.Generator().manual_seed(0))
-    for one, other in zip(_top_on_cpu(values, 25), _top_on_gpu(values, 25), strict=True):
+    for one, other in zip(highest_by_partition(values, 25), highest_by_keys(values, 25), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@FEW
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 40), integers=st.booleans(), metric=st.sampled_from(METRICS))
+def test_tiles_give_their_highest(seed: int, k: int, integers: bool, metric: Metric):
+    """Over several parts of the gallery, of which one has no whole number of blocks."""
+    make = integers_of if integers else embeddings_of
+    queries, gallery = make(seed, 5, 3), make(seed + 1, 2 * GALLERY_TILE + 77, 3)
+    exclude = np.sort(np.random.default_rng(seed).integers(0, (5, len(gallery)), (20, 2)), axis=0)
+    exclude = np.unique(exclude, axis=0)
+    tiles = Tiles(queries, gallery, metric, exclude)
+    values, positions = nearest_of_tile(tiles, 0, k)
+    ((_, rows),) = tiles.rows()
+    expected = [ranked(row, np.flatnonzero(np.isneginf(row)).tolist())[:k] for row in rows.numpy()]
+    assert positions.tolist() == expected
+    np.testing.assert_array_equal(values, np.take_along_axis(rows.numpy(), np.array(expected), 1))
+
+
+# ---------------------------------------------------------------------------------------------------------------- ranks
+
+
+@FEW
+@given(
+    seed=st.integers(0, 10_000),
+    integers=st.booleans(),
+    depth=st.sampled_from([Depth.within_r, Depth.all]),
+    metric=st.sampled_from(METRICS),
+)
+def test_ranks_of_matches_are_those_of_a_full_sort(seed: int, integers: bool, depth: Depth, metric: Metric):
+    make = integers_of if integers else embeddings_of
+    queries, gallery = make(seed, QUERY_TILE + 3, 2), make(seed + 1, 50, 2)
+    generator = np.random.default_rng(seed)
+    query_sets, gallery_sets = generator.integers(0, 5, (len(queries), 1)), generator.integers(0, 5, (50, 1))
+    exclude = some_pairs(seed, len(queries), 50)
+    relevant = count_matches(query_sets, gallery_sets, exclude)
+    tiles = Tiles(queries, gallery, metric, exclude)
+    found = dict(match_ranks(tiles, query_sets, gallery_sets, relevant, depth, 0.001))
+    assert list(found) == np.flatnonzero(relevant).tolist()
+    for first, block in tiles.rows():
+        rows = [row for row in range(len(block)) if relevant[first + row]]
+        for query, ranks in ranked_by_sorting_whole(block, first, rows, query_sets, gallery_sets, relevant, depth):
+            np.testing.assert_array_equal(found[query], ranks)
+        for row in rows:
+            order = ranked(block[row].numpy(), excluded_of(first + row, exclude))
+            hits = np.flatnonzero(gallery_sets[order, 0] == query_sets[first + row, 0]) + 1
+            if depth is Depth.within_r:
+                hits = np.union1d(hits[:1], hits[hits <= len(hits)])
+            np.testing.assert_array_equal(found[first + row], hits)
+
+
+# ------------------------------------------------------------------------------------------------------------- float64
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_lists_are_those_of_float64_however_many_images_are_nearly_one(metric: Metric):
+    """A collapsed model: 400 unit vectors within 1e-7 of each other, which float32's products cannot tell apart."""
+    generator = torch.Generator().manual_seed(3)
+    centre = torch.nn.functional.normalize(torch.randn(24, generator=generator), dim=0)
+    gallery = torch.nn.functional.normalize(centre + 1e-7 * torch.randn(400, 24, generator=generator), dim=1)
+    found = search(gallery[:20], gallery, 7, metric, each_itself(20))
+    positions, scores = search_loop(gallery[:20], gallery, 7, metric, each_itself(20))
+    np.testing.assert_allclose(found.scores, scores, atol=1e-7)
+    apart = np.abs(np.diff(scores)) > 1e-15  # the loop's own sums are rounded too
+    same = found.positions == positions
+    assert same[:, :-1][apart].mean() > 0.95
+
+
+def test_copies_of_one_image_are_listed_by_position():
+    generator = torch.Generator().manual_seed(4)
+    image = torch.nn.functional.normalize(torch.randn(1, 48, generator=generator), dim=1)
+    gallery = torch.cat([image.repeat(GALLERY_TILE + 30, 1), -image])
+    found = search(image.repeat(3, 1), gallery, 5, Metric.cosine)
+    assert found.positions.tolist() == [[0, 1, 2, 3, 4]] * 3
 
 
 # ---------------------------------------------------------------------------------------------------------- equal pairs

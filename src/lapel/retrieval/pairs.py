@@ -1,0 +1,41 @@
+"""Which query and gallery images are one, and which are matches."""
+
+import numpy as np
+
+
+def rows_once(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of both, each once and ascending, and where each query and each gallery row stands among them."""
+    rows = np.union1d(queries, gallery)
+    return rows, np.searchsorted(rows, queries), np.searchsorted(rows, gallery)
+
+
+def equal_pairs(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    """int64 `[pairs, 2]`: positions (query, gallery) at which two arrays of codes are equal, ascending.
+
+    Of codes that name images, these are the pairs in which a query would find itself.
+    """
+    order = np.argsort(gallery, kind="stable")
+    starts = np.searchsorted(gallery[order], queries, side="left")
+    counts = np.searchsorted(gallery[order], queries, side="right") - starts
+    places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
+    return np.column_stack([np.repeat(np.arange(len(queries)), counts), order[places]])
+
+
+def share_item(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """bool `[…]`: whether two sets, int64 `[…, most]` filled up with -1, share an item."""
+    if one.shape[-1] == other.shape[-1] == 1:
+        return one[..., 0] == other[..., 0]
+    return ((one[..., :, None] == other[..., None, :]) & (one[..., :, None] >= 0)).any((-2, -1))
+
+
+def count_matches(query_sets: np.ndarray, gallery_sets: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:
+    """int64 `[queries]`: gallery images of each query's items, excluded ones left out."""
+    names, counts = np.unique(gallery_sets[gallery_sets >= 0], return_counts=True)
+    places = np.searchsorted(names, query_sets[:, 0]).clip(max=len(names) - 1)
+    relevant = np.where(names[places] == query_sets[:, 0], counts[places], 0)
+    for row in np.flatnonzero((query_sets[:, 1:] >= 0).any(1)):  # their items may share gallery images
+        relevant[row] = share_item(query_sets[row], gallery_sets).sum()
+    if exclude is not None:
+        alike = share_item(query_sets[exclude[:, 0]], gallery_sets[exclude[:, 1]])
+        relevant = relevant - np.bincount(exclude[alike, 0], minlength=len(relevant))
+    return relevant

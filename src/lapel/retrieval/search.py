@@ -1,0 +1,218 @@
+"""The nearest gallery images of each query, exactly."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lapel.config import Metric
+from lapel.errors import LapelError
+from lapel.retrieval.tiles import QUERY_TILE, Tiles
+
+NO_POSITION = -1
+
+# Candidates beyond a list's k that are scored in float64 along with it. Where float32 cannot tell even those apart, the
+# query is settled on its own.
+SPARE = 24
+
+# Columns of a part of the gallery that share one maximum, by which most of the part is passed over.
+STRIDE = 64
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Nearest gallery images of each query, best first.
+
+    Args:
+        positions: int64 `[queries, k]` in the gallery; -1 where the gallery has no more.
+        scores: float32 `[queries, k]`: the cosine, or minus the euclidean distance; -inf where there is no position.
+    """
+
+    positions: np.ndarray
+    scores: np.ndarray
+
+
+def search(
+    queries: Tensor,
+    gallery: Tensor,
+    k: int,
+    metric: Metric,
+    exclude: np.ndarray | None = None,
+) -> Neighbors:
+    """The `k` nearest gallery images of each query, by comparing it with all of them.
+
+    A first pass in float32 keeps a few more candidates than k; their scores are computed in float64, and by those they
+    are ordered. Where an image that is no candidate could, by the bound on float32's rounding, be as near as the k-th,
+    all images that could are scored so. The lists are thus those of float64, whatever float32 made of near-ties. The
+    memory taken is that of one tile of similarities, however large the gallery.
+
+    Args:
+        queries: float32 `[queries, dimensions]`; unit vectors for cosine.
+        gallery: float32 `[gallery, dimensions]`, on the same device.
+        k: length of the lists, at least 1.
+        metric: of the model that made the embeddings.
+        exclude: int64 `[pairs, 2]`, (query, gallery) positions that never count, by ascending query: `equal_pairs`.
+
+    Raises:
+        LapelError: an embedding is not finite, the shapes do not fit, or k is below 1.
+    """
+    if k < 1:
+        raise LapelError(f"k={k}: must be at least 1")
+    tiles = Tiles(queries, gallery, metric, exclude)
+    error = tiles.error().cpu().numpy()
+    parts = [
+        _tile_neighbors(tiles, start, queries[start : start + QUERY_TILE], gallery, k, error)
+        for start in range(0, len(tiles), QUERY_TILE)
+    ]
+    return Neighbors(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+
+
+def _tile_neighbors(
+    tiles: Tiles, start: int, rows: Tensor, gallery: Tensor, k: int, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and scores of the queries of a tile."""
+    kept = min(k + SPARE, len(gallery))
+    values, positions = nearest_of_tile(tiles, start, kept)
+    found_positions, found_scores = _rescored(rows, gallery, positions, k, tiles.metric)
+    if kept < len(gallery):
+        # Nearer than the last candidate no other image can be, but for twice the error.
+        unsure = values[:, -1] >= values[:, min(k, kept) - 1] - 2 * error[start : start + QUERY_TILE]
+        for row in np.flatnonzero(unsure & np.isfinite(values[:, -1])):
+            lowest = values[row, k - 1] - 2 * error[start + row]
+            candidates = _not_below(tiles, start + row, lowest)[None]
+            one = _rescored(rows[row : row + 1], gallery, candidates, k, tiles.metric)
+            found_positions[row], found_scores[row] = one[0][0], one[1][0]
+    return found_positions, found_scores
+
+
+def _not_below(tiles: Tiles, query: int, lowest: float) -> np.ndarray:
+    """int64: every image whose similarity to a query may be at least so much, ascending."""
+    similarities = tiles.gallery @ tiles.queries[query]
+    if tiles.metric is Metric.euclidean:
+        similarities = 2 * similarities - tiles.squares - tiles.queries[query].square().sum()
+    found = similarities >= lowest
+    if tiles.exclude is not None:
+        first, last = np.searchsorted(tiles.exclude[:, 0], [query, query + 1])
+        found[torch.from_numpy(tiles.exclude[first:last, 1]).to(found.device)] = False
+    return found.nonzero()[:, 0].cpu().numpy()
+
+
+def _rescored(
+    queries: Tensor, gallery: Tensor, candidates: np.ndarray, k: int, metric: Metric
+) -> tuple[np.ndarray, np.ndarray]:
+    """The best `k` of each query's candidates by their scores in float64, filled up where there are fewer."""
+    places = torch.from_numpy(candidates).to(gallery.device)
+    near = gallery[places.clamp_min(0)].double()
+    wide = queries.double()[:, None]
+    exact = (wide * near).sum(2) if metric is Metric.cosine else -(wide - near).square().sum(2).sqrt()
+    exact[places == NO_POSITION] = -torch.inf
+    scores = exact.cpu().numpy()
+    order = np.lexsort((candidates, -scores))[:, :k]
+    missing = ((0, 0), (0, k - order.shape[1]))
+    return (
+        np.pad(np.take_along_axis(candidates, order, 1), missing, constant_values=NO_POSITION),
+        np.pad(np.take_along_axis(scores, order, 1).astype(np.float32), missing, constant_values=-np.inf),
+    )
+
+
+def nearest_of_tile(tiles: Tiles, start: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `k` highest similarities of each query of a tile, and where they are, as float32 tells them.
+
+    Args:
+        tiles: of queries and gallery.
+        start: first query of the tile.
+        k: at most the images of the gallery.
+
+    Returns:
+        float32 and int64 `[queries, k]`, highest first, the lower position first among equals; -inf and -1 where
+        excluded pairs leave fewer.
+    """
+    best: _Best | None = None
+    for part in tiles.parts():
+        similarities = tiles.product(start, part)
+        rows, columns = tiles.excluded(start, part)
+        device = similarities.device
+        similarities[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] = -torch.inf
+        if best is None:
+            best = _Best(len(similarities), k, device)
+        best.take(similarities, part.start)
+    assert best is not None
+    values, positions = best.values.cpu().numpy(), best.positions.cpu().numpy()
+    positions[np.isneginf(values)] = NO_POSITION
+    return values, positions
+
+
+class _Best:
+    """The highest values seen so far in each row, highest first, the lower position first among equals."""
+
+    def __init__(self, rows: int, k: int, device: torch.device) -> None:
+        self.k = k
+        self.values = torch.full((rows, k), -torch.inf, device=device)
+        self.positions = torch.full((rows, k), NO_POSITION, dtype=torch.int64, device=device)
+
+    def take(self, similarities: Tensor, first: int) -> None:
+        """Look at further columns, which begin at position `first`, after all those before."""
+        if first == 0 or similarities.shape[1] % STRIDE:
+            values, columns = highest(similarities, min(self.k, similarities.shape[1]))
+            self._merge(values, columns + first)
+            return
+        rows, columns = self._exceeding(similarities)
+        if not len(rows):
+            return
+        # Side by side: the c-th of a row's newcomers goes into column c.
+        counts = torch.bincount(rows, minlength=len(self.values))
+        slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+        values = self.values.new_full((len(self.values), int(counts.max())), -torch.inf)
+        positions = torch.full_like(values, NO_POSITION, dtype=torch.int64)
+        values[rows, slots] = similarities[rows, columns]
+        positions[rows, slots] = columns + first
+        self._merge(values, positions)
+
+    def _exceeding(self, similarities: Tensor) -> tuple[Tensor, Tensor]:
+        """Where values are above the last one kept, ascending: blocks of columns with a low maximum are passed over."""
+        lowest = self.values[:, -1]
+        blocks = similarities.view(len(similarities), STRIDE, -1)  # a block is a column of this: maxima go along rows
+        rows, places = (blocks.amax(1) > lowest[:, None]).nonzero(as_tuple=True)
+        inside = blocks[rows, :, places] > lowest[rows, None]
+        hit, layer = inside.nonzero(as_tuple=True)
+        keys = rows[hit] * similarities.shape[1] + layer * blocks.shape[2] + places[hit]
+        keys = keys.sort().values
+        return keys // similarities.shape[1], keys % similarities.shape[1]
+
+    def _merge(self, values: Tensor, positions: Tensor) -> None:
+        """Newcomers come after those with the same value: their positions are higher."""
+        values, positions = torch.cat([self.values, values], 1), torch.cat([self.positions, positions], 1)
+        order = values.sort(dim=1, descending=True, stable=True).indices[:, : self.k]
+        self.values, self.positions = values.gather(1, order), positions.gather(1, order)
+
+
+def highest(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Values and columns `[rows, k]` of the `k` largest of each row, largest first, the lower column among equals."""
+    if similarities.is_cuda:
+        return highest_by_keys(similarities, k)
+    return highest_by_partition(similarities, k)
+
+
+def highest_by_keys(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """By one key an entry, in which value and column are packed: no two are equal, so any topk is right."""
+    bits = (similarities + 0.0).view(torch.int32)  # + 0.0 turns -0.0, whose bits differ, into 0.0
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()  # integers in the order of the floats
+    backwards = torch.arange(similarities.shape[1] - 1, -1, -1, device=similarities.device)
+    keys = torch.topk((ordered << 32) | backwards, k, dim=1).values
+    columns = similarities.shape[1] - 1 - (keys & 0xFFFFFFFF)
+    return similarities.gather(1, columns), columns
+
+
+def highest_by_partition(similarities: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """By NumPy's partition, a fraction of torch.topk's time for long lists, and a sort of what it lets through."""
+    values = similarities.numpy()
+    threshold = np.partition(values, values.shape[1] - k, axis=1)[:, values.shape[1] - k, None]
+    chosen = values >= threshold
+    for row in np.flatnonzero(chosen.sum(1) > k):  # equal values straddle the end of the list
+        ties = np.flatnonzero(values[row] == threshold[row])
+        chosen[row, ties[k - chosen[row].sum() :]] = False
+    columns = np.nonzero(chosen)[1].reshape(len(values), k)
+    order = np.argsort(-np.take_along_axis(values, columns, 1), axis=1, kind="stable")
+    columns = np.take_along_axis(columns, order, 1)
+    return torch.from_numpy(np.take_along_axis(values, columns, 1)), torch.from_numpy(columns)

@@ -1,0 +1,130 @@
+"""Similarities of all queries with all of the gallery, a tile at a time."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lapel.config import Metric
+from lapel.errors import LapelError
+
+# Shape of one matrix product. It never varies with the memory allowed: another shape may round differently.
+QUERY_TILE = 128
+GALLERY_TILE = 8192
+
+# Megabytes of similarities held at once, unless told otherwise.
+DEFAULT_MEMORY = 256.0
+
+
+class Tiles:
+    """float32 similarities of queries and gallery: cosines, or minus squared distances; -inf where excluded.
+
+    Args:
+        queries: `[queries, dimensions]`; unit vectors for cosine.
+        gallery: `[gallery, dimensions]`, on the same device.
+        metric: of the model that made the embeddings.
+        exclude: int64 `[pairs, 2]`, (query, gallery) positions that never count, by ascending query.
+
+    Raises:
+        LapelError: an embedding is not finite, or the shapes do not fit.
+    """
+
+    def __init__(self, queries: Tensor, gallery: Tensor, metric: Metric, exclude: np.ndarray | None) -> None:
+        check_embeddings(queries, gallery)
+        queries, gallery = queries.float(), gallery.float()
+        self.offset = None
+        if metric is Metric.euclidean:
+            self.offset = _common_offset(gallery)
+            queries, gallery = queries - self.offset, gallery - self.offset
+        self.queries, self.gallery, self.metric, self.exclude = queries, gallery, metric, exclude
+        self.squares = gallery.square().sum(1)
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def parts(self) -> list[slice]:
+        """The gallery, part after part."""
+        width = len(self.gallery)
+        return [slice(left, min(left + GALLERY_TILE, width)) for left in range(0, width, GALLERY_TILE)]
+
+    def product(self, start: int, part: slice, out: Tensor | None = None) -> Tensor:
+        """`[queries of the tile, images of the part]`, excluded pairs included."""
+        tile, gallery = self.queries[start : start + QUERY_TILE], self.gallery[part]
+        found = torch.mm(tile, gallery.T, out=out)
+        if self.metric is Metric.euclidean:
+            found.mul_(2).sub_(self.squares[part]).sub_(tile.square().sum(1, keepdim=True))
+        return found
+
+    def excluded(self, start: int, part: slice | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns within a tile, or its part, of the pairs that never count."""
+        if self.exclude is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        first, last = np.searchsorted(self.exclude[:, 0], [start, start + QUERY_TILE])
+        pairs = self.exclude[first:last]
+        if part is not None:
+            pairs = pairs[(pairs[:, 1] >= part.start) & (pairs[:, 1] < part.stop)]
+        return pairs[:, 0] - start, pairs[:, 1] - (0 if part is None else part.start)
+
+    def rows(self, memory: float = DEFAULT_MEMORY) -> Iterator[tuple[int, Tensor]]:
+        """(first query, `[some queries, gallery]`): whole rows; the tensor is written over by the next.
+
+        Args:
+            memory: megabytes that the rows may take; those of one tile they always do.
+        """
+        tiles = max(1, int(memory * 2**20 / (4 * len(self.gallery) * QUERY_TILE)))
+        held = torch.empty(min(tiles * QUERY_TILE, len(self)), len(self.gallery), device=self.gallery.device)
+        for first in range(0, len(self), tiles * QUERY_TILE):
+            for start in range(first, min(first + tiles * QUERY_TILE, len(self)), QUERY_TILE):
+                tile = held[start - first : start - first + QUERY_TILE][: len(self) - start]
+                for part in self.parts():
+                    tile[:, part] = self.product(start, part)
+                rows, columns = self.excluded(start)
+                tile[torch.from_numpy(rows).to(held.device), torch.from_numpy(columns).to(held.device)] = -torch.inf
+            yield first, held[: len(self) - first]
+
+    def error(self) -> Tensor:
+        """`[queries]`: how far a similarity may be from the exact one, at most.
+
+        A float32 product of n terms, summed in any order, is off by at most n u |q| |g| to first order, u = 2^-24
+        (Higham, "Accuracy and stability of numerical algorithms", 2002, section 3.1); twice that covers the rest.
+        """
+        lengths, longest = self.queries.norm(dim=1), self.squares.max().sqrt()
+        terms = self.gallery.shape[1] + 4
+        if self.metric is Metric.cosine:
+            return 2 * terms * 2.0**-24 * lengths * longest
+        return 2 * terms * 2.0**-24 * (lengths + longest).square()
+
+
+def _common_offset(gallery: Tensor) -> Tensor:
+    """Roughly the gallery's mean: distances of embeddings that share a long vector drown in the rounding of products.
+
+    Its coordinates are multiples of a power of two near the embeddings' spread: what was exact, whole numbers for
+    instance, stays so.
+    """
+    spread = float(gallery.std(0, correction=0).amax())
+    grid = 2.0 ** math.floor(math.log2(spread)) if spread > 0 else 2.0**-10
+    return (gallery.mean(0) / grid).round() * grid
+
+
+def check_embeddings(queries: Tensor, gallery: Tensor) -> None:
+    """Raise if embeddings cannot be compared.
+
+    Raises:
+        LapelError: see `Tiles`.
+    """
+    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
+        raise LapelError(
+            f"embeddings do not fit together: queries {list(queries.shape)}, gallery {list(gallery.shape)}; "
+            "both must be [images, dimensions]"
+        )
+    if not len(queries) or not len(gallery):
+        raise LapelError("nothing to search: there are no queries, or the gallery is empty")
+    for name, embeddings in (("queries", queries), ("gallery", gallery)):
+        finite = torch.isfinite(embeddings).all(1)
+        if not finite.all():
+            raise LapelError(
+                f"{int((~finite).sum())} of {len(finite)} {name} embeddings are NaN or infinite, "
+                f"the first at position {int((~finite).nonzero()[0])}"
+            )
