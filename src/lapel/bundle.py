@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from lapel.composing import to_plain
-from lapel.config import ExportConfig, Invert, Metric, Rows, Split
+from lapel.config import EvaluateConfig, ExportConfig, Invert, Metric, Rows
 from lapel.errors import LapelError
 from lapel.paths import user_path
 from lapel.provenance import git_commit, package_versions
@@ -163,7 +163,7 @@ def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", shape
 
 def _scores(config: ExportConfig, run: "TrainedRun") -> dict[str, Any] | None:
     """What evaluate.py found for the test part with this very encoder; None where it has not been asked."""
-    path = evaluation_folder(run.folder, Split.test, config.checkpoint) / "metrics.json"
+    path = evaluation_folder(run.folder, EvaluateConfig(checkpoint=config.checkpoint)) / "metrics.json"
     if config.export.invert is not Invert.never or not path.is_file():
         return None
     try:

@@ -131,6 +131,10 @@ class Catalog:
             return self.table[SAME_PIXELS].to_numpy(copy=True)
         return np.arange(len(self.table))
 
+    def items_of(self, rows: np.ndarray) -> set[str]:
+        """Names of the items that some rows stand for."""
+        return {self.item_names[code] for code in np.unique(self.item_sets[rows]) if code >= 0}
+
     def rows(self, split: str) -> np.ndarray:
         """int64 rows of a split, ascending.
 

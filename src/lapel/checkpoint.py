@@ -22,10 +22,8 @@ from lapel.runs import CHECKPOINTS, written_whole
 # Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
 LAPEL_KEY = "lapel"
 
-ENCODER_PREFIX = "encoder."
-
 # Where the running mean of the weights is, which goes before them.
-AVERAGED_PREFIX = "averaged.means.module.encoder."
+AVERAGED = "averaged.means.module."
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -52,6 +50,7 @@ class TrainedRun:
         path: the checkpoint.
         config: with which the run was trained.
         state: name -> tensor of the encoder.
+        losses: likewise of the losses, `<objective>.<…>`: proxies, classifiers.
         step: optimizer steps made.
         epoch: epochs made.
     """
@@ -60,6 +59,7 @@ class TrainedRun:
     path: Path
     config: TrainConfig
     state: dict[str, torch.Tensor]
+    losses: dict[str, torch.Tensor]
     step: int
     epoch: int
 
@@ -98,13 +98,26 @@ def open_run(folder: str, which: Checkpoint) -> TrainedRun:
     checkpoint = load_checkpoint(path)
     try:
         own, weights = checkpoint[LAPEL_KEY], checkpoint["state_dict"]
-        averaged = any(name.startswith(AVERAGED_PREFIX) for name in weights)
-        prefix = AVERAGED_PREFIX if averaged else ENCODER_PREFIX
-        state = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-        run = run.resolve()
-        return TrainedRun(run, path, from_plain(own["config"]), state, checkpoint["global_step"], own["epoch"])
+        averaged = any(name.startswith(AVERAGED) for name in weights)
+        state = _below(weights, f"{AVERAGED}encoder." if averaged else "encoder.")
+        losses = _losses(weights, averaged)
+        return TrainedRun(
+            run.resolve(), path, from_plain(own["config"]), state, losses, checkpoint["global_step"], own["epoch"]
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise LapelError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
+
+
+def _below(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """What stands below a prefix, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def _losses(weights: dict[str, torch.Tensor], averaged: bool) -> dict[str, torch.Tensor]:
+    if averaged:
+        return _below(weights, f"{AVERAGED}losses.")
+    found = (name.partition(".loss.") for name in _below(weights, "objectives."))
+    return {f"{name}.{rest}": weights[f"objectives.{name}{part}{rest}"] for name, part, rest in found if part}
 
 
 def _known_runs(parent: Path) -> str:

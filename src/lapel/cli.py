@@ -137,9 +137,13 @@ def _print_scores(result: dict[str, Any]) -> None:
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
+    intervals = result["intervals"]
+    if intervals:
+        table.add_column(protocol["intervals"].partition(" by ")[0], justify="right")
     for name, value in result.items():
-        if name != "protocol":
-            table.add_row(name, f"{value:.4f}")
+        if name not in ("protocol", "intervals"):
+            ends = intervals.get(name)
+            table.add_row(name, f"{value:.4f}", *([f"{ends[0]:.4f}-{ends[1]:.4f}"] if ends else []))
     Console().print(table)
 
 

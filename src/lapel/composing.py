@@ -22,10 +22,12 @@ from yaml import YAMLError
 from lapel.config import (
     CHOICES,
     COMMANDS,
+    BootstrapConfig,
     ExportOptions,
     MovedData,
     StageConfig,
     TrainConfig,
+    VerificationConfig,
     WatchdogConfig,
     check_range,
 )
@@ -222,7 +224,7 @@ def _option_of_nothing(overrides: list[str], command: type) -> str | None:
 
 def _options_of(class_name: str) -> list[str]:
     """Names of the options of a config class; none for another one."""
-    inside = [ExportOptions, MovedData, StageConfig, WatchdogConfig]
+    inside = [BootstrapConfig, ExportOptions, MovedData, StageConfig, VerificationConfig, WatchdogConfig]
     known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), *inside]}
     return [each.name for each in fields(known[class_name])] if class_name in known else []
 

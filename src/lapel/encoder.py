@@ -129,11 +129,15 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[batch, 1 or 3, height, width]` to float32 `[batch, dimensions]`, of unit length for cosine."""
+        return self.finish(self.unfinished(images))
+
+    def unfinished(self, images: Tensor) -> Tensor:
+        """As `forward`, before normalisation."""
         images = self.preprocess.fit(images)
         raw = self.raw(images)
         if self.mirror:
             raw = (raw + self.raw(images.flip(3))) / 2
-        return self.finish(raw)
+        return raw.float()
 
     def raw(self, images: Tensor) -> Tensor:
         """Embeddings before normalisation, what a classifier reads, of images that have their channels and size."""

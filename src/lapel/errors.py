@@ -18,5 +18,9 @@ class InterruptedTrainingError(LapelError):
         self.signal = signal
 
 
+class NothingToScoreError(LapelError):
+    """No query has a match in the gallery."""
+
+
 class DataNotFoundError(LapelError):
     """A data set is nowhere to be had; what is there but damaged is another error."""

@@ -1,15 +1,13 @@
 """A picture of some queries with what was found for them."""
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
 from lapel.catalog import Catalog
-from lapel.config import Metric
 from lapel.figures import match_sheet
 from lapel.images.store import ImageStore
-from lapel.retrieval import NO_POSITION, equal_pairs, search
+from lapel.retrieval import NO_POSITION
+from lapel.retrieval.pairs import share_item
 
 # Queries, at most, and matches of each.
 EXAMPLES = 12
@@ -21,33 +19,30 @@ def spread(queries: np.ndarray) -> np.ndarray:
     return queries[np.unique(np.linspace(0, len(queries) - 1, EXAMPLES).astype(np.int64))]
 
 
-@torch.inference_mode()
 def examples(
     catalog: Catalog,
     store: ImageStore,
-    embeddings: tuple[Tensor, Tensor],
     queries: np.ndarray,
     gallery: np.ndarray,
+    positions: np.ndarray,
     shown: np.ndarray,
-    metric: Metric,
 ) -> Image.Image:
     """A line for each query: it, then its nearest gallery images, right ones framed in green and wrong ones in red.
 
     Args:
         catalog, store: of all of them.
-        embeddings: of the queries and of the gallery.
         queries, gallery: catalogue rows.
+        positions: int64 `[queries, k]`, gallery positions of each list, best first, -1 where it has no more.
         shown: positions of the queries that are shown.
-        metric: in which embeddings are compared.
     """
-    exclude = equal_pairs(catalog.look_alikes[queries[shown]], catalog.look_alikes[gallery])
-    nearest = search(embeddings[0][shown], embeddings[1], MATCHES, metric, exclude)
-    k = int((nearest.positions != NO_POSITION).sum(1).min())
-    rows, found = queries[shown], gallery[nearest.positions[:, :k]]
+    lists = positions[shown, :MATCHES]
+    k = int((lists != NO_POSITION).sum(1).min())
+    rows, found = queries[shown], gallery[lists[:, :k]]
     pixels = store.gather(found.reshape(-1)).cpu().numpy()
+    sets = catalog.item_sets
     return match_sheet(
         store.gather(rows).cpu().numpy(),
         pixels.reshape(len(shown), k, *pixels.shape[1:]),
-        catalog.items[found] == catalog.items[rows, None],
+        share_item(sets[rows, None], sets[found]),
         [catalog.item_names[item] for item in catalog.items[rows]],
     )

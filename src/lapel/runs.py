@@ -21,7 +21,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from lapel.config import Checkpoint, Split
+from lapel.config import Checkpoint, EvaluateConfig, Split
 from lapel.errors import LapelError
 
 logger = logging.getLogger(__name__)
@@ -155,11 +155,23 @@ def undone_on_error(folder: Path, root: Path = RUNS) -> Iterator[None]:
         raise
 
 
-def evaluation_folder(run: Path, split: Split, checkpoint: Checkpoint) -> Path:
-    """Where an evaluation's files go: the plain one directly in `evaluation`, others below it by name."""
-    parts = [] if split is Split.test else [split.name]
-    parts += [] if checkpoint is Checkpoint.best else [checkpoint.name]
-    return run / "evaluation" / "-".join(parts) if parts else run / "evaluation"
+def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None) -> Path:
+    """Where an evaluation's files go: the plain one directly in `evaluation`, others below it by name.
+
+    Args:
+        run: run folder.
+        config: what is scored; the plain one: the test part, by the best checkpoint, in the whole gallery.
+        data: name of a catalogue that is not the run's own.
+    """
+    names = [
+        data,
+        None if config.split is Split.test else config.split.name,
+        None if config.checkpoint is Checkpoint.best else config.checkpoint.name,
+        config.within and f"within-{config.within}",
+        config.across and f"across-{config.across}",
+    ]
+    told = "-".join(name for name in names if name)
+    return run / "evaluation" / told if told else run / "evaluation"
 
 
 @contextmanager

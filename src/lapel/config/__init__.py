@@ -11,13 +11,10 @@ from lapel.config.augment import (
 from lapel.config.commands import (
     COMMANDS,
     CatalogConfig,
-    Checkpoint,
-    EvaluateConfig,
     ExportConfig,
     ExportOptions,
     Rows,
     SearchConfig,
-    Split,
     TableFormat,
     TrainConfig,
 )
@@ -48,6 +45,7 @@ from lapel.config.encoder import (
     TinyConfig,
     TrunkConfig,
 )
+from lapel.config.evaluation import BootstrapConfig, Checkpoint, EvaluateConfig, Split, VerificationConfig
 from lapel.config.library_losses import (
     WITH_MEMORY,
     WITHOUT_MINER,
@@ -168,6 +166,7 @@ __all__ = [
     "BalancedConfig",
     "BatchEasyHardMinerConfig",
     "BatchHardMinerConfig",
+    "BootstrapConfig",
     "CatalogConfig",
     "CategoryBalancedConfig",
     "Checkpoint",
@@ -262,6 +261,7 @@ __all__ = [
     "TupletMarginConfig",
     "UniformHistogramMinerConfig",
     "VariantConfig",
+    "VerificationConfig",
     "WardrobeConfig",
     "WatchdogConfig",
     "check_range",

@@ -9,6 +9,7 @@ from omegaconf import MISSING
 from lapel.config.augment import AugmentConfig
 from lapel.config.data import DataConfig, Invert, MovedData
 from lapel.config.encoder import EncoderConfig, TrunkConfig
+from lapel.config.evaluation import Checkpoint, EvaluateConfig
 from lapel.config.library_losses import WITH_MEMORY, WITHOUT_MINER, LibraryLossConfig
 from lapel.config.miner import MinerConfig
 from lapel.config.objective import (
@@ -25,7 +26,7 @@ from lapel.config.optim import OptimConfig
 from lapel.config.options import Options, name_of, option
 from lapel.config.sampler import BalancedConfig, CategoryBalancedConfig, PairsConfig, SamplerConfig, TripletsConfig
 from lapel.config.stages import StageConfig
-from lapel.config.trainer import Accelerator, TrainerConfig
+from lapel.config.trainer import TrainerConfig
 from lapel.config.variant import Metric, VariantConfig
 from lapel.config.watchdog import WatchdogConfig
 from lapel.errors import LapelError
@@ -179,50 +180,6 @@ def _is_given(objective: ObjectiveConfig) -> bool:
     """Whether an objective looks at the pairs or triplets of the sampler alone."""
     given_pairs = isinstance(objective, ContrastiveConfig) and objective.pairs is Pairs.given
     return given_pairs or (isinstance(objective, TripletConfig) and objective.triplets is Triplets.given)
-
-
-class Split(Enum):
-    """Parts of a catalogue."""
-
-    train = "train"
-    val = "val"
-    test = "test"
-
-
-class Checkpoint(Enum):
-    """best: the highest MAP@R on val. last: where training ended."""
-
-    best = "best"
-    last = "last"
-
-
-@dataclass
-class EvaluateConfig(Options):
-    """Scores a trained run on one split of its data, or a pretrained encoder, untrained by lapel, on one of `data`."""
-
-    run: str = option("runs/latest", free_text=True)
-    """Run folder; not looked at where `encoder` is given."""
-    encoder: EncoderConfig | None = None
-    """Scored in place of a run: its trunk's features, without a head."""
-    metric: Metric = Metric.cosine
-    """In which the features of `encoder` are compared; a run has its own."""
-    checkpoint: Checkpoint = Checkpoint.best
-    split: Split = Split.test
-    k: list[int] = option([1, 5, 10], at_least=1)
-    """The K of recall@K and precision@K."""
-    accelerator: Accelerator = Accelerator.auto
-    data: MovedData = field(default_factory=MovedData)
-    memory: float = option(256.0, above=0)
-    """Megabytes of similarities held at once; results do not depend on it."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.k:
-            raise LapelError("k=[]: must have at least one number")
-        if self.encoder is not None and not isinstance(self.data, DataConfig):
-            raise LapelError("encoder: scoring it without a run needs data=NAME")
-        if self.encoder is None and isinstance(self.data, DataConfig):
-            raise LapelError("data: a run is scored on its own data; data=NAME needs encoder=NAME")
 
 
 class Rows(Enum):

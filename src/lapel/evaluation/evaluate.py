@@ -1,127 +1,210 @@
-"""Scores of a trained run, or of a pretrained encoder, on one split: the search and score of every other part."""
+"""The scores of a model on one split, and what a reader needs to trust them."""
 
 import logging
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 from torch import Tensor
 
-from lapel import datasets
 from lapel.catalog import Catalog
-from lapel.checkpoint import open_run
-from lapel.composing import to_plain
-from lapel.config import DataConfig, EncoderConfig, EvaluateConfig, Metric, Split, name_of
+from lapel.config import EvaluateConfig, Label, Metric, Split
 from lapel.devices import choose_device
-from lapel.encoder import Encoder, build, embed
-from lapel.examples import examples, spread
+from lapel.encoder import embed
+from lapel.errors import LapelError
+from lapel.evaluation.classification import confusion, nearest_classes
+from lapel.evaluation.graded import codes_of, ndcg
+from lapel.evaluation.intervals import bootstrap
+from lapel.evaluation.protocols import Protocol, protocol_of, score_protocol
+from lapel.evaluation.subjects import Raw, Subject, subject_of
+from lapel.evaluation.tables import grades_by
+from lapel.evaluation.verification import choose_pairs, similarities, verification
+from lapel.examples import MATCHES, examples, spread
 from lapel.images.store import ImageStore, open_store
-from lapel.retrieval import equal_pairs, rows_once, score
-from lapel.runs import evaluation_folder, new_folder, write_json, written_whole
+from lapel.retrieval import Scores, rows_once
+from lapel.runs import write_json, written_whole
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is scored.
+class Evaluated:
+    """A model's embeddings of a split, and its scores.
 
     Args:
-        name: of the run, or of the pretrained encoder and its data.
-        encoder: in evaluation mode.
-        metric: in which its embeddings are compared.
-        data: what the encoder sees of the images.
-        catalog: whose split is scored.
-        folder: that `evaluation/` goes into.
-        origin: what the protocol says of the weights.
+        config: what was asked for.
+        subject: what is scored.
+        protocol: queries and gallery.
+        raw: embeddings of the queries before normalisation.
+        embeddings: of the queries, and of the gallery, as the metric compares them.
+        scores: of the queries with a match, and the lists of all.
     """
 
-    name: str
-    encoder: Encoder
-    metric: Metric
-    data: DataConfig
-    catalog: Catalog
-    folder: Path
-    origin: dict[str, Any]
+    config: EvaluateConfig
+    subject: Subject
+    protocol: Protocol
+    raw: Tensor
+    embeddings: tuple[Tensor, Tensor]
+    scores: Scores
+
+    @property
+    def catalog(self) -> Catalog:
+        """Whose split is scored."""
+        return self.subject.catalog
+
+    @property
+    def unseen(self) -> bool:
+        """Whether training is known to have seen none of the queries' items."""
+        trained = self.subject.trained_on
+        return trained is not None and not trained & self.catalog.items_of(self.protocol.queries)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Score a run, or a pretrained encoder, and write `evaluation/metrics.json` and `evaluation/examples.png`.
+    """Score a run, or a pretrained encoder, and write what was found into `evaluation/`.
 
-    They go into the run's folder, those of other splits than test and of the last checkpoint to `evaluation/<name>/`;
-    a pretrained encoder gets a folder of its own below `runs/`.
+    That is `metrics.json`, the tables `items.csv`, `categories.csv` and `confusion.csv`, and `examples.png`: in the
+    run's folder, those of other data, splits, checkpoints and protocols in `evaluation/<name>/`. A pretrained encoder
+    gets a folder of its own below `runs/`.
 
     Returns:
-        What metrics.json holds: `recall@1` and the other means, and `protocol`.
+        What metrics.json holds: `recall@1` and the other means, `intervals` of them, and `protocol`.
 
     Raises:
         LapelError: the run, its checkpoint, the weights or the data are missing or damaged, or no query has a match.
     """
-    subject = _run_subject(config) if config.encoder is None else _pretrained_subject(config, config.encoder)
-    catalog, split, metric = subject.catalog, config.split.name, subject.metric
-    store = open_store(catalog, subject.data, choose_device(config.accelerator))
-    queries, gallery = catalog.queries(split), catalog.gallery(split)
-    embeddings = embed_both(subject.encoder, store, queries, gallery)
-    exclude = equal_pairs(catalog.look_alikes[queries], catalog.look_alikes[gallery])
-    items = catalog.item_sets[queries], catalog.item_sets[gallery]
-    scores = score(*embeddings, *items, metric, config.k, exclude, config.memory)
-    result = {**scores.means(), "protocol": _protocol(config, subject, len(scores.queries), scores.unmatched)}
-    folder = evaluation_folder(subject.folder, config.split, config.checkpoint)
-    write_json(folder / "metrics.json", result)
-    sheet = examples(catalog, store, embeddings, queries, gallery, spread(scores.queries), metric)
-    with written_whole(folder / "examples.png") as temporary:
-        sheet.save(temporary, format="PNG")
-    logger.info("evaluated %s on %s: %s", subject.name, split, folder / "metrics.json")
+    subject = subject_of(config)
+    store = open_store(subject.catalog, subject.data, choose_device(config.accelerator))
+    found = _scored(config, subject, store)
+    grades = found.scores.grades | _graded(found)
+    predicted = nearest_classes(
+        found.scores.neighbors.positions, found.catalog.categories[found.protocol.gallery], config.vote
+    )
+    result = {
+        **{name: float(np.nanmean(each)) for name, each in grades.items()},
+        **_classified(found, predicted),
+        **_verified(found),
+        "intervals": _intervals(found, grades),
+        "protocol": _card(found),
+    }
+    write_json(subject.folder / "metrics.json", result)
+    _write_tables(found, predicted)
+    _write_examples(found, store)
+    logger.info("evaluated %s on %s: %s", subject.name, config.split.name, subject.folder / "metrics.json")
     return result
 
 
-def _run_subject(config: EvaluateConfig) -> Subject:
-    run = open_run(config.run, config.checkpoint)
-    return Subject(
-        name=run.folder.name,
-        encoder=run.encoder(),
-        metric=run.config.variant.metric,
-        data=run.config.data,
-        catalog=run.load_catalog(config.data.root),
-        folder=run.folder,
-        origin={"checkpoint": config.checkpoint.name, "step": run.step},
-    )
+def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Evaluated:
+    catalog, metric = subject.catalog, subject.metric
+    protocol = protocol_of(catalog, config.split.name, config.within, config.across)
+    rows, query_places, gallery_places = rows_once(protocol.queries, protocol.gallery)
+    raw = embed(Raw(subject.encoder.to(store.device)), store, rows)
+    finished = subject.encoder.finish(raw)
+    embeddings = finished[query_places], finished[gallery_places]
+    items = catalog.item_sets[protocol.queries], catalog.item_sets[protocol.gallery]
+    listed = max(config.vote, MATCHES)
+    scores = score_protocol(protocol, embeddings, items, metric, config.k, config.memory, listed)
+    return Evaluated(config, subject, protocol, raw[query_places], embeddings, scores)
 
 
-def _pretrained_subject(config: EvaluateConfig, chosen: EncoderConfig) -> Subject:
-    data = config.data
-    assert isinstance(data, DataConfig)
-    headless = replace(chosen, embedding=None)
-    encoder = build(headless, data, config.metric).eval()
-    catalog = datasets.load(data)
-    name = f"{name_of(data)}-pretrained-{chosen.label}"
-    origin = {"checkpoint": None, "encoder": to_plain(headless)}
-    return Subject(name, encoder, config.metric, data, catalog, new_folder(name), origin)
+def _graded(found: Evaluated) -> dict[str, np.ndarray]:
+    """nDCG of the queries with a match, where gains are given."""
+    gains = found.config.graded
+    if not gains:
+        return {}
+    protocol, codes = found.protocol, codes_of(found.catalog.table, list(gains))
+    if len(protocol.parts) > 1 or len(protocol.parts[0][1]) < len(protocol.gallery):
+        raise LapelError("graded: is for the whole gallery, without within or across")
+    grades = ndcg(
+        found.scores.neighbors.positions, codes[protocol.queries], codes[protocol.gallery],
+        np.array(list(gains.values()), dtype=np.float64), found.config.k, protocol.exclude,
+    )  # fmt: skip
+    return {name: each[found.scores.queries] for name, each in grades.items()}
 
 
-def embed_both(encoder: Encoder, store: ImageStore, queries: np.ndarray, gallery: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Embeddings of queries and gallery; a row that is both is embedded once."""
-    rows, query_places, gallery_places = rows_once(queries, gallery)
-    embeddings = embed(encoder.to(store.device), store, rows)
-    return embeddings[query_places], embeddings[gallery_places]
+def _classified(found: Evaluated, predicted: np.ndarray) -> dict[str, float]:
+    """Accuracy of the nearest images' vote on the category, and of a Cat variant's classifier."""
+    catalog, queries = found.catalog, found.protocol.queries
+    told = {f"category_accuracy@{found.config.vote}": float((predicted == catalog.categories[queries]).mean())}
+    classifier = found.subject.classifier
+    if classifier is not None:
+        classes = catalog.items if classifier.label is Label.item else catalog.categories
+        with torch.inference_mode():
+            chosen = classifier.layer(found.raw.cpu()).argmax(1).numpy()
+        told["classifier_accuracy"] = float((chosen == classes[queries]).mean())
+    return told
 
 
-def _protocol(config: EvaluateConfig, subject: Subject, scored: int, unmatched: int) -> dict[str, Any]:
+def _verified(found: Evaluated) -> dict[str, float]:
+    """Verification over pairs; nothing where there are matches alone."""
+    options, protocol = found.config.verification, found.protocol
+    sets = found.catalog.item_sets
+    try:
+        pairs = choose_pairs(
+            sets[protocol.queries], sets[protocol.gallery], protocol.exclude, options.pairs, options.seed
+        )
+    except LapelError:
+        return {}
+    similarity = similarities(*found.embeddings, pairs, found.subject.metric)
+    return verification(similarity, pairs.alike, options.fpr)
+
+
+def _intervals(found: Evaluated, grades: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """Confidence intervals of the means over queries."""
+    options = found.config.bootstrap
+    if not options.samples:
+        return {}
+    whole = {name: each for name, each in grades.items() if np.isfinite(each).all()}
+    clusters = found.catalog.items[found.protocol.queries[found.scores.queries]] if found.unseen else None
+    drawn = bootstrap(whole, clusters, options.samples, options.confidence, options.seed)
+    return {name: list(ends) for name, ends in drawn.items()}
+
+
+def _card(found: Evaluated) -> dict[str, Any]:
     """Everything that a score depends on besides the weights."""
-    catalog, split = subject.catalog, config.split.name
-    queries, gallery = catalog.queries(split), catalog.gallery(split)
+    config, subject, protocol, catalog = found.config, found.subject, found.protocol, found.catalog
+    split, options = config.split.name, config.bootstrap
+    drawn = "items" if found.unseen else "queries"
     return {
         "data": catalog.name,
         "split": split,
         "split_hash": catalog.split_hash(split),
-        "queries": scored,
-        "queries_without_match": unmatched,
-        "gallery": len(gallery),
+        "queries": len(found.scores.queries),
+        "queries_without_match": found.scores.unmatched,
+        "gallery": len(protocol.gallery),
+        "comparison": protocol.rule,
         "self_match": "a query's own row, and images of exactly its pixels where known, never count",
-        "queries_in_gallery": int(np.isin(queries, gallery).sum()),
-        "seen_in_training": config.encoder is None and config.split is Split.train,
+        "queries_in_gallery": int(np.isin(protocol.queries, protocol.gallery).sum()),
+        "seen_in_training": subject.trained_on is not None and config.split is Split.train,
+        "items_seen_in_training": None if subject.trained_on is None else not found.unseen,
         "metric": subject.metric.name,
         "normalized": subject.metric is Metric.cosine,
+        "graded": dict(config.graded),
+        "intervals": f"{options.confidence:.0%} by {options.samples} resamples of {drawn}" if options.samples else None,
         **subject.origin,
     }
+
+
+def _write_tables(found: Evaluated, predicted: np.ndarray) -> None:
+    """Scores by item and by category, and which categories are taken for which."""
+    catalog, rows = found.catalog, found.protocol.queries[found.scores.queries]
+    names = np.asarray(catalog.item_names, dtype=object), np.asarray(catalog.category_names, dtype=object)
+    mixed = confusion(catalog.categories[found.protocol.queries], predicted, len(catalog.category_names))
+    known = mixed.any(0) | mixed.any(1)
+    tables = {
+        "items": grades_by(names[0][catalog.items[rows]], found.scores.grades),
+        "categories": grades_by(names[1][catalog.categories[rows]], found.scores.grades),
+        "confusion": pd.DataFrame(mixed[known][:, known], names[1][known], names[1][known]).rename_axis("true"),
+    }
+    for name, table in tables.items():
+        with written_whole(found.subject.folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=name == "confusion")
+
+
+def _write_examples(found: Evaluated, store: ImageStore) -> None:
+    protocol, scores = found.protocol, found.scores
+    shown = spread(scores.queries)
+    sheet = examples(found.catalog, store, protocol.queries, protocol.gallery, scores.neighbors.positions, shown)
+    with written_whole(found.subject.folder / "examples.png") as temporary:
+        sheet.save(temporary, format="PNG")

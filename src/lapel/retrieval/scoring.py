@@ -6,10 +6,10 @@ import numpy as np
 from torch import Tensor
 
 from lapel.config import Metric
-from lapel.errors import LapelError
+from lapel.errors import LapelError, NothingToScoreError
 from lapel.retrieval.pairs import count_matches, share_item
 from lapel.retrieval.ranking import Depth, match_ranks
-from lapel.retrieval.search import NO_POSITION, search
+from lapel.retrieval.search import NO_POSITION, Neighbors, search
 from lapel.retrieval.tiles import DEFAULT_MEMORY, Tiles
 
 
@@ -21,11 +21,13 @@ class Scores:
         queries: int64 positions of those queries.
         grades: metric name -> float64 of each of them.
         unmatched: number of queries without any possible match, which are left out.
+        neighbors: lists of all queries, those without a match included.
     """
 
     queries: np.ndarray
     grades: dict[str, np.ndarray]
     unmatched: int
+    neighbors: Neighbors
 
     def means(self) -> dict[str, float]:
         """Metric name -> mean over the queries."""
@@ -42,6 +44,7 @@ def score(
     exclude: np.ndarray | None = None,
     memory: float = DEFAULT_MEMORY,
     depth: Depth = Depth.within_r,
+    listed: int = 1,
 ) -> Scores:
     """Retrieval metrics of each query against the gallery.
 
@@ -70,9 +73,11 @@ def score(
         k: the K of recall@K and precision@K.
         memory: megabytes of similarities held at once; nothing depends on it.
         depth: how far down matches are looked for.
+        listed: length of the lists, where it is more than the longest K.
 
     Raises:
-        LapelError: as `search`; or no query has a match in the gallery.
+        LapelError: as `search`.
+        NothingToScoreError: no query has a match in the gallery.
     """
     if min(k) < 1:
         raise LapelError(f"k={min(k)}: must be at least 1")
@@ -80,16 +85,17 @@ def score(
     query_sets, gallery_sets = query_items.reshape(len(query_items), -1), gallery_items.reshape(len(gallery_items), -1)
     relevant = count_matches(query_sets, gallery_sets, exclude)
     if not relevant.any():
-        raise LapelError("no query has a match in the gallery: there is nothing to score")
+        raise NothingToScoreError("no query has a match in the gallery: there is nothing to score")
     found = np.flatnonzero(relevant)
-    positions = search(queries, gallery, max(k), metric, exclude).positions
+    neighbors = search(queries, gallery, max(*k, listed), metric, exclude)
+    positions = neighbors.positions
     hits = share_item(query_sets[:, None], gallery_sets[positions]) & (positions != NO_POSITION)
     grades = {name: grade[found] for name, grade in grade_lists(hits, k).items()}
     if depth is not Depth.lists:
         ranks = match_ranks(tiles, query_sets, gallery_sets, relevant, depth, memory)
         graded = [grade_ranks(each, int(relevant[query]), depth) for query, each in ranks]
         grades |= {name: np.array([each[name] for each in graded]) for name in graded[0]}
-    return Scores(found, grades, int(len(relevant) - len(found)))
+    return Scores(found, grades, int(len(relevant) - len(found)), neighbors)
 
 
 def grade_lists(hits: np.ndarray, k: list[int]) -> dict[str, np.ndarray]:

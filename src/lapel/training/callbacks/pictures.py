@@ -65,9 +65,8 @@ class Pictures:
         queries, gallery = catalog.queries("val"), catalog.gallery("val")
         self._distances(found[1], torch.from_numpy(catalog.linked_items[gallery]), step)
         if ended or epochs % self.every == 0:
-            metric = module.config.variant.metric
             shown = spread(scores.queries)
-            sheet = examples(catalog, module.store, found, queries, gallery, shown, metric)
+            sheet = examples(catalog, module.store, queries, gallery, scores.neighbors.positions, shown)
             self.writer.add_image("val/matches", np.asarray(sheet), step, dataformats="HWC")
         if ended:
             self._project(module, gallery, found[1])

@@ -1,0 +1,91 @@
+"""What is scored, how, and what else is told about it."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from lapel.config.data import DataConfig, MovedData
+from lapel.config.encoder import EncoderConfig
+from lapel.config.options import Options, option
+from lapel.config.trainer import Accelerator
+from lapel.config.variant import Metric
+from lapel.errors import LapelError
+
+
+class Split(Enum):
+    """Parts of a catalogue."""
+
+    train = "train"
+    val = "val"
+    test = "test"
+
+
+class Checkpoint(Enum):
+    """best: the highest MAP@R on val. last: where training ended."""
+
+    best = "best"
+    last = "last"
+
+
+@dataclass
+class VerificationConfig(Options):
+    """Whether two images are of one item, told by their similarity alone."""
+
+    pairs: int = option(1_000_000, at_least=2)
+    """Pairs looked at, at most; where there are more, half of them are matches."""
+    fpr: list[float] = option([0.001, 0.01, 0.1], at_least=0, at_most=1)
+    """False positive rates at which the true positive rate is told."""
+    seed: int = option(0, at_least=0)
+    """Of the draw."""
+
+
+@dataclass
+class BootstrapConfig(Options):
+    """Confidence intervals, from queries drawn again with replacement; whole items where training saw none of them."""
+
+    samples: int = option(1000, at_least=0)
+    """Resamples; 0 for no intervals."""
+    confidence: float = option(0.95, above=0, at_most=0.9999)
+    """Share of the resamples inside an interval."""
+    seed: int = option(0, at_least=0)
+    """Of the draws."""
+
+
+@dataclass
+class EvaluateConfig(Options):
+    """Scores a trained run on one split of its data, or a pretrained encoder, untrained by lapel, on one of `data`."""
+
+    run: str = option("runs/latest", free_text=True)
+    """Run folder; not looked at where `encoder` is given."""
+    encoder: EncoderConfig | None = None
+    """Scored in place of a run: its trunk's features, without a head."""
+    metric: Metric = Metric.cosine
+    """In which the features of `encoder` are compared; a run has its own."""
+    checkpoint: Checkpoint = Checkpoint.best
+    split: Split = Split.test
+    k: list[int] = option([1, 5, 10], at_least=1)
+    """The K of recall@K and precision@K."""
+    within: str | None = option(None, free_text=True)
+    """Column of the catalogue: a query is compared with images of its own value alone, as after a filter."""
+    across: str | None = option(None, free_text=True)
+    """Column of the catalogue: a query is compared with images of other values alone, as of another domain."""
+    vote: int = option(5, at_least=1)
+    """Nearest images that tell a query's category."""
+    graded: dict[str, float] = field(default_factory=dict)
+    """Column of the catalogue -> what having the same value in it is worth, for nDCG: `graded={colour:1,gender:2}`."""
+    verification: VerificationConfig = field(default_factory=VerificationConfig)
+    bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    accelerator: Accelerator = Accelerator.auto
+    data: MovedData = field(default_factory=MovedData)
+    memory: float = option(256.0, above=0)
+    """Megabytes of similarities held at once; results do not depend on it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.k:
+            raise LapelError("k=[]: must have at least one number")
+        if self.encoder is not None and not isinstance(self.data, DataConfig):
+            raise LapelError("encoder: scoring it without a run needs data=NAME")
+        if self.within is not None and self.across is not None:
+            raise LapelError("within and across: a query is compared by one of them alone")
+        if any(gain <= 0 for gain in self.graded.values()):
+            raise LapelError(f"graded={self.graded}: gains must be more than 0")
