@@ -8,7 +8,7 @@ import json
 import sys
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin, get_type_hints
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -18,6 +18,8 @@ from rich.table import Table
 
 from lapel.composing import escape_interpolation, explain, no_such_option, to_config
 from lapel.config import (
+    CompareConfig,
+    CompareFormat,
     EvaluateConfig,
     ExportConfig,
     SearchConfig,
@@ -83,6 +85,21 @@ def search_command() -> None:
         _print_found(found.drop(columns="query"), config.format)
 
 
+def compare_command() -> None:
+    """`lapel-compare RUN|FOLDER … metrics=recall@1,map@r format=markdown|csv|json`."""
+    with told_in_one_line("lapel-compare"):
+        log_to_terminal()
+        folders = [
+            each for each in sys.argv[1:] if not each.startswith("-") and ("=" not in each or Path(each).is_dir())
+        ]
+        config: CompareConfig = read_literally([each for each in sys.argv[1:] if each not in folders], CompareConfig)
+        if not folders:
+            raise LapelError("name at least one run folder, or a folder of runs")
+        from lapel.comparison import compare
+
+        _print_compared(compare(folders, config), config)
+
+
 # ------------------------------------------------------------------------------------- literal options
 
 
@@ -99,6 +116,7 @@ def read_literally(arguments: list[str], options: type) -> Any:
         print_version()
         raise SystemExit(0)
     node = OmegaConf.structured(options)
+    hints = get_type_hints(options)
     allowed = [each.name for each in dataclasses.fields(options)]
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -107,7 +125,10 @@ def read_literally(arguments: list[str], options: type) -> Any:
         if key not in allowed:
             raise LapelError(no_such_option(key, allowed))
         try:
-            node[key] = escape_interpolation(value)
+            if get_origin(hints[key]) is list:
+                node[key] = [escape_interpolation(each) for each in value.split(",")]
+            else:
+                node[key] = escape_interpolation(value)
         except OmegaConfBaseException as error:
             raise LapelError(explain(error, options)) from error
     return to_config(node)
@@ -124,8 +145,10 @@ def _help(options: type) -> str:
 def _allowed_values(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return "|".join(kind.__members__)
+    if get_origin(kind) is list:
+        return f"{_allowed_values(get_args(kind)[0])},…"
     inner = next((each for each in get_args(kind) if each is not type(None)), kind)
-    return {str: "TEXT", int: "NUMBER"}[inner]
+    return {str: "TEXT", int: "NUMBER", float: "NUMBER"}[inner]
 
 
 # ---------------------------------------------------------------------------------------------- output
@@ -145,6 +168,43 @@ def _print_scores(result: dict[str, Any]) -> None:
             ends = intervals.get(name)
             table.add_row(name, f"{value:.4f}", *([f"{ends[0]:.4f}-{ends[1]:.4f}"] if ends else []))
     Console().print(table)
+
+
+def _print_compared(table: Any, config: CompareConfig) -> None:
+    if config.format is CompareFormat.json:
+        print(json.dumps(json.loads(table.to_json(orient="records", double_precision=10)), indent=2))
+    elif config.format is CompareFormat.csv:
+        print(table.to_csv(index=False), end="")
+    else:
+        print(markdown(table, config.metrics))
+
+
+def markdown(table: Any, metrics: list[str]) -> str:
+    """A comparison for reading: each score with its interval, and its difference from the first line."""
+    heads = ["run", "seeds"]
+    for metric in metrics:
+        heads += [metric, "difference", "p"] if f"{metric} difference" in table else [metric]
+    lines = [[*heads, "parameters", "images/s", "seconds"]]
+    for row in table.to_dict("records"):
+        cells = [row["name"], str(row["seeds"])]
+        for metric in metrics:
+            cells.append(_with_ends(row, metric, ".4f"))
+            if f"{metric} difference" in table:
+                cells += [_with_ends(row, f"{metric} difference", "+.4f"), _number(row[f"{metric} p"], ".3f")]
+        numbers = _number(row["parameters"], ",.0f"), _number(row["images/s"], ".0f"), _number(row["seconds"], ".0f")
+        lines.append([*cells, *numbers])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
+    return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])
+
+
+def _with_ends(row: dict[str, Any], name: str, form: str) -> str:
+    value, low, high = (_number(row[key], form) for key in (name, f"{name} low", f"{name} high"))
+    return f"{value} ({low} to {high})" if low else value
+
+
+def _number(value: Any, form: str) -> str:
+    return "" if value is None or value != value else format(value, form)
 
 
 def _print_found(found: Any, form: TableFormat) -> None:

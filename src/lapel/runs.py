@@ -174,6 +174,10 @@ def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None
     return run / "evaluation" / told if told else run / "evaluation"
 
 
+# Of an evaluation: a line a query, with its row and its scores.
+QUERIES_FILE = "queries.parquet"
+
+
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """What lapel logs, also in a file with the time of each line."""

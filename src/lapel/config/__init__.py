@@ -45,7 +45,15 @@ from lapel.config.encoder import (
     TinyConfig,
     TrunkConfig,
 )
-from lapel.config.evaluation import BootstrapConfig, Checkpoint, EvaluateConfig, Split, VerificationConfig
+from lapel.config.evaluation import (
+    BootstrapConfig,
+    Checkpoint,
+    CompareConfig,
+    CompareFormat,
+    EvaluateConfig,
+    Split,
+    VerificationConfig,
+)
 from lapel.config.library_losses import (
     WITH_MEMORY,
     WITHOUT_MINER,
@@ -171,6 +179,8 @@ __all__ = [
     "CategoryBalancedConfig",
     "Checkpoint",
     "CircleConfig",
+    "CompareConfig",
+    "CompareFormat",
     "Consumer2shopConfig",
     "ContrastiveConfig",
     "ContrastiveForm",

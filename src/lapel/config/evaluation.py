@@ -50,6 +50,36 @@ class BootstrapConfig(Options):
     """Of the draws."""
 
 
+class CompareFormat(Enum):
+    """How a comparison is printed."""
+
+    markdown = "markdown"
+    csv = "csv"
+    json = "json"
+
+
+@dataclass
+class CompareConfig(Options):
+    """Compares runs, or all runs of a sweep's folder; those that differ only by seed are one line."""
+
+    metrics: list[str] = option(["recall@1", "map@r"])
+    """Scores that are compared."""
+    evaluation: str = option("", free_text=True)
+    """Subfolder of `evaluation/` with the scores; by default those of the test part."""
+    format: CompareFormat = CompareFormat.markdown
+    samples: int = option(1000, at_least=1)
+    """Resamples of the queries for the difference from the first line."""
+    confidence: float = option(0.95, above=0, at_most=0.9999)
+    """Of all intervals."""
+    seed: int = option(0, at_least=0)
+    """Of the draws."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.metrics:
+            raise LapelError("metrics=[]: must have at least one name")
+
+
 @dataclass
 class EvaluateConfig(Options):
     """Scores a trained run on one split of its data, or a pretrained encoder, untrained by lapel, on one of `data`."""

@@ -24,7 +24,7 @@ from lapel.evaluation.verification import choose_pairs, similarities, verificati
 from lapel.examples import MATCHES, examples, spread
 from lapel.images.store import ImageStore, open_store
 from lapel.retrieval import Scores, rows_once
-from lapel.runs import write_json, written_whole
+from lapel.runs import QUERIES_FILE, write_json, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +64,9 @@ class Evaluated:
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Score a run, or a pretrained encoder, and write what was found into `evaluation/`.
 
-    That is `metrics.json`, the tables `items.csv`, `categories.csv` and `confusion.csv`, and `examples.png`: in the
-    run's folder, those of other data, splits, checkpoints and protocols in `evaluation/<name>/`. A pretrained encoder
-    gets a folder of its own below `runs/`.
+    That is `metrics.json`, `queries.parquet`, the tables `items.csv`, `categories.csv` and `confusion.csv`, and
+    `examples.png`: in the run's folder, those of other data, splits, checkpoints and protocols in `evaluation/<name>/`.
+    A pretrained encoder gets a folder of its own below `runs/`.
 
     Returns:
         What metrics.json holds: `recall@1` and the other means, `intervals` of them, and `protocol`.
@@ -187,7 +187,7 @@ def _card(found: Evaluated) -> dict[str, Any]:
 
 
 def _write_tables(found: Evaluated, predicted: np.ndarray) -> None:
-    """Scores by item and by category, and which categories are taken for which."""
+    """Scores of each query, by item and by category, and which categories are taken for which."""
     catalog, rows = found.catalog, found.protocol.queries[found.scores.queries]
     names = np.asarray(catalog.item_names, dtype=object), np.asarray(catalog.category_names, dtype=object)
     mixed = confusion(catalog.categories[found.protocol.queries], predicted, len(catalog.category_names))
@@ -197,6 +197,8 @@ def _write_tables(found: Evaluated, predicted: np.ndarray) -> None:
         "categories": grades_by(names[1][catalog.categories[rows]], found.scores.grades),
         "confusion": pd.DataFrame(mixed[known][:, known], names[1][known], names[1][known]).rename_axis("true"),
     }
+    with written_whole(found.subject.folder / QUERIES_FILE) as temporary:
+        pd.DataFrame({"row": rows, **found.scores.grades}).to_parquet(temporary, index=False)
     for name, table in tables.items():
         with written_whole(found.subject.folder / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=name == "confusion")

@@ -1,6 +1,7 @@
 """Confidence intervals by bootstrap."""
 
 import numpy as np
+from scipy import stats
 
 # Resamples whose counts are held at once.
 AT_ONCE = 50
@@ -56,6 +57,17 @@ def paired_bootstrap(
     # Counted as if one more resample had no difference: a p-value of 0 cannot be told from so many draws.
     below, above = ((means <= 0).sum() + 1, (means >= 0).sum() + 1)
     return float(lower), float(upper), float(min(1.0, 2 * min(below, above) / (samples + 1)))
+
+
+def spread_of_seeds(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Student's interval of the mean over seeds; what lies between seeds, not between queries.
+
+    Args:
+        values: float64 `[seeds]`, at least 2.
+        confidence: of the interval.
+    """
+    reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - reach), float(values.mean() + reach)
 
 
 def _resampled_means(sums: np.ndarray, sizes: np.ndarray, samples: int, seed: int) -> np.ndarray:

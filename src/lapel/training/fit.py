@@ -65,6 +65,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     """
     started = time.perf_counter()
     module, device = prepare(config, rank, ranks)
+    parameters = sum(each.numel() for each in module.encoder.parameters())
     last = folder / CHECKPOINTS / "last.ckpt"
     resumed = restored(config, module.catalog, last, folder / TENSORBOARD, rank) if config.resume else None
     tensorboard = TensorBoardLogger(folder, name=TENSORBOARD, version="")
@@ -82,7 +83,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
         if rank == 0 and not (folder / "train.json").is_file():
             speed.load_state_dict(resumed.callbacks[Speed.__qualname__])
             keeper.load_state_dict(resumed.callbacks[Keeper.__qualname__])
-            write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks))
+            write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks, parameters))
         return resumed.best
     if rank == 0:
         point_latest(folder)
@@ -91,7 +92,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
             pictures.begin(config)
     _run(trainer, module, None if resumed is None else last)
     if rank == 0:
-        write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks))
+        write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks, parameters))
     return keeper.best
 
 
@@ -215,6 +216,7 @@ def _summary(
     device: torch.device,
     started: float,
     ranks: int,
+    parameters: int,
 ) -> dict[str, Any]:
     """What `train.json` says."""
     return {
@@ -231,6 +233,7 @@ def _summary(
         "history": keeper.history,
         "device": describe(device),
         "processes": ranks,
+        "parameters": parameters,
         "precision": choose_precision(config.trainer.precision, device).name,
         "versions": package_versions(),
         "python": platform.python_version(),

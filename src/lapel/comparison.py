@@ -1,0 +1,169 @@
+"""Runs side by side: those that differ only by seed are one, with what lies between them told."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lapel.config import CompareConfig
+from lapel.errors import LapelError
+from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
+from lapel.paths import user_path
+from lapel.runs import QUERIES_FILE, read_yaml
+
+# Parts of a config that say nothing about what is compared.
+ASIDE = ("seed", "resume", "init")
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """A run with its evaluation.
+
+    Args:
+        folder: of the run.
+        config: plain, without seed.
+        seed: of the run.
+        scores: metric -> mean.
+        intervals: metric -> lower and upper end.
+        card: the protocol.
+        grades: a line a query: `row`, and each metric.
+        summary: train.json.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    seed: int
+    scores: dict[str, float]
+    intervals: dict[str, list[float]]
+    card: dict[str, Any]
+    grades: pd.DataFrame
+    summary: dict[str, Any]
+
+
+def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
+    """A line for each group of runs that differ only by seed, in the order in which they were named.
+
+    Args:
+        folders: run folders, and folders of several (a sweep).
+        config: which scores are compared.
+
+    Returns:
+        name, seeds; mean, lower and upper end of each metric; its difference from the first line with the ends of a
+        paired bootstrap over queries (seeds averaged) and its p-value; parameters, images/s and seconds of training.
+
+    Raises:
+        LapelError: a folder is no run, has no evaluation, or was scored on other images or in another way.
+    """
+    runs = [read_run(folder, config) for name in folders for folder in runs_in(name)]
+    for other in runs[1:]:
+        _check_same(runs[0], other)
+    groups: dict[str, list[ScoredRun]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(run.config, sort_keys=True), []).append(run)
+    gathered = list(groups.values())
+    names = names_of([group[0] for group in gathered])
+    lines = [_line(name, group, gathered[0], config) for name, group in zip(names, gathered, strict=True)]
+    return pd.DataFrame(lines)
+
+
+def runs_in(name: str) -> list[Path]:
+    """A run folder itself, or those right below a folder.
+
+    Raises:
+        LapelError: there is none.
+    """
+    folder = user_path(name)
+    if (folder / "config.yaml").is_file():
+        return [folder]
+    found = sorted(each.parent for each in folder.glob("*/config.yaml") if not each.parent.is_symlink())
+    if not found:
+        raise LapelError(f"{name}: is no run, and no folder of runs")
+    return found
+
+
+def read_run(folder: Path, config: CompareConfig) -> ScoredRun:
+    """A run with its evaluation.
+
+    Raises:
+        LapelError: it has none, or what is there is damaged.
+    """
+    evaluation = folder / "evaluation" / config.evaluation if config.evaluation else folder / "evaluation"
+    if not (evaluation / "metrics.json").is_file() or not (evaluation / QUERIES_FILE).is_file():
+        raise LapelError(f"{folder}: has no evaluation in {evaluation}; python evaluate.py run={folder} makes one")
+    try:
+        plain = read_yaml(folder / "config.yaml")
+        told = json.loads((evaluation / "metrics.json").read_text())
+        summary = json.loads((folder / "train.json").read_text())
+        scores = {name: value for name, value in told.items() if name not in ("intervals", "protocol")}
+        without_seed = {name: value for name, value in plain.items() if name not in ASIDE}
+        grades = pd.read_parquet(evaluation / QUERIES_FILE)
+        return ScoredRun(
+            folder, without_seed, plain["seed"], scores, told["intervals"], told["protocol"], grades, summary
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LapelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
+
+
+def _check_same(one: ScoredRun, other: ScoredRun) -> None:
+    """Raise where two runs were not scored on the same images in the same way."""
+    for key in ("data", "split", "split_hash", "comparison"):
+        if one.card[key] != other.card[key]:
+            raise LapelError(
+                f"{other.folder}: was scored with {key}={other.card[key]}, and {one.folder} with {one.card[key]}"
+            )
+    if one.grades["row"].tolist() != other.grades["row"].tolist():
+        raise LapelError(f"{other.folder}: was scored on other queries than {one.folder}")
+
+
+def names_of(runs: list[ScoredRun]) -> list[str]:
+    """What tells the groups apart: the options in which they differ, or the folder's name where there is one group."""
+    flat = [_flat(run.config) for run in runs]
+    keys = sorted({key for each in flat for key in each if any(other.get(key) != each[key] for other in flat)})
+    if not keys:
+        return [runs[0].folder.name]
+    return [" ".join(f"{key}={each[key]}" for key in keys if key in each) for each in flat]
+
+
+def _flat(plain: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(plain, dict):
+        return {prefix: plain}
+    return {
+        key: value
+        for name, inner in plain.items()
+        for key, value in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
+    }
+
+
+def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: CompareConfig) -> dict[str, Any]:
+    line: dict[str, Any] = {"name": name, "seeds": len(group)}
+    for metric in config.metrics:
+        for run in group:
+            if metric not in run.grades:
+                allowed = ", ".join(each for each in run.grades if each != "row")
+                raise LapelError(
+                    f"metrics={metric}: {run.folder} has no such score of each query; allowed are {allowed}"
+                )
+        values = np.array([run.scores[metric] for run in group])
+        line[metric] = float(values.mean())
+        ends = group[0].intervals.get(metric) if len(group) == 1 else spread_of_seeds(values, config.confidence)
+        line[f"{metric} low"], line[f"{metric} high"] = ends or (None, None)
+        if group is not first:
+            line |= _difference(metric, first, group, config)
+    line["parameters"] = group[0].summary.get("parameters")
+    line["images/s"] = float(np.mean([run.summary["images_per_second"] for run in group]))
+    line["seconds"] = float(np.mean([run.summary["training_seconds"] for run in group]))
+    return line
+
+
+def _difference(
+    metric: str, first: list[ScoredRun], group: list[ScoredRun], options: CompareConfig
+) -> dict[str, float]:
+    one, other = (np.mean([run.grades[metric].to_numpy() for run in each], axis=0) for each in (first, group))
+    low, high, chance = paired_bootstrap(one, other, options.samples, options.confidence, options.seed)
+    return {
+        f"{metric} difference": float((other - one).mean()), f"{metric} difference low": low,
+        f"{metric} difference high": high, f"{metric} p": chance,
+    }  # fmt: skip

@@ -1,0 +1,118 @@
+"""Runs side by side, made of their files alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lapel import cli
+from lapel.comparison import compare
+from lapel.config import CompareConfig
+from lapel.errors import LapelError
+from lapel.evaluation.intervals import paired_bootstrap
+from lapel.runs import write_yaml
+
+
+def make_run(folder: Path, seed: int, lr: float, grades: list[float], split_hash: str = "abc") -> Path:
+    (folder / "evaluation").mkdir(parents=True)
+    write_yaml(folder / "config.yaml", {"optim": {"lr": lr}, "seed": seed, "resume": None, "init": None})
+    mean = float(np.mean(grades))
+    card = {"data": "made", "split": "test", "split_hash": split_hash, "comparison": "all"}
+    told = {"recall@1": mean, "intervals": {"recall@1": [mean - 0.1, mean + 0.1]}, "protocol": card}
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps(told))
+    table = pd.DataFrame({"row": range(len(grades)), "recall@1": grades})
+    table.to_parquet(folder / "evaluation" / "queries.parquet")
+    summary = {"images_per_second": 100.0 + seed, "training_seconds": 10.0, "parameters": 1234}
+    (folder / "train.json").write_text(json.dumps(summary))
+    return folder
+
+
+@pytest.fixture
+def four(tmp_path: Path) -> list[Path]:
+    generator = np.random.default_rng(0)
+    base = generator.random(50)
+    return [
+        make_run(tmp_path / "sweep" / str(number), number % 2, lr, np.clip(base + up, 0, 1).tolist())
+        for number, (lr, up) in enumerate([(0.1, 0.0), (0.1, 0.02), (0.2, 0.1), (0.2, 0.14)])
+    ]
+
+
+OPTIONS = CompareConfig(metrics=["recall@1"])
+
+
+def test_seeds_are_one_line_with_what_lies_between_them(four: list[Path]):
+    table = compare([str(four[0].parent)], OPTIONS)
+    assert table["name"].tolist() == ["optim.lr=0.1", "optim.lr=0.2"]
+    assert table["seeds"].tolist() == [2, 2]
+    means = [json.loads((run / "evaluation/metrics.json").read_text())["recall@1"] for run in four]
+    assert table["recall@1"].tolist() == pytest.approx([np.mean(means[:2]), np.mean(means[2:])])
+    low, high = stats.t.interval(0.95, 1, np.mean(means[:2]), stats.sem(means[:2]))
+    assert table.loc[0, ["recall@1 low", "recall@1 high"]].tolist() == pytest.approx([low, high])
+    grades = [pd.read_parquet(run / "evaluation/queries.parquet")["recall@1"].to_numpy() for run in four]
+    expected = paired_bootstrap((grades[0] + grades[1]) / 2, (grades[2] + grades[3]) / 2, 1000, 0.95, 0)
+    found = table.loc[1, ["recall@1 difference low", "recall@1 difference high", "recall@1 p"]].tolist()
+    assert found == pytest.approx(expected)
+    assert table.loc[1, "recall@1 difference"] == pytest.approx(np.mean(means[2:]) - np.mean(means[:2]))
+    assert np.isnan(table.loc[0, "recall@1 difference"])
+    assert table["images/s"].tolist() == [100.5, 100.5]
+    assert table["parameters"].tolist() == [1234, 1234]
+
+
+def test_one_run_has_its_own_interval(four: list[Path]):
+    table = compare([str(four[3])], OPTIONS)
+    assert table["name"].tolist() == ["3"]
+    assert table.loc[0, "recall@1 high"] - table.loc[0, "recall@1 low"] == pytest.approx(0.2)
+
+
+def test_what_cannot_be_compared_is_told(four: list[Path], tmp_path: Path):
+    other = make_run(tmp_path / "other", 0, 0.1, [1.0] * 50, split_hash="def")
+    with pytest.raises(LapelError, match=r"other: was scored with split_hash=def, and .*0 with abc"):
+        compare([str(four[0]), str(other)], OPTIONS)
+    fewer = make_run(tmp_path / "fewer", 0, 0.1, [1.0] * 3)
+    with pytest.raises(LapelError, match="fewer: was scored on other queries"):
+        compare([str(four[0]), str(fewer)], OPTIONS)
+    with pytest.raises(LapelError, match=r"metrics=map: .* has no such score .* allowed are recall@1"):
+        compare([str(four[0])], CompareConfig(metrics=["map"]))
+    with pytest.raises(LapelError, match="is no run, and no folder of runs"):
+        compare([str(tmp_path / "nowhere")], OPTIONS)
+    (four[1] / "evaluation" / "queries.parquet").unlink()
+    with pytest.raises(LapelError, match=r"1: has no evaluation in .*; python evaluate\.py run="):
+        compare([str(four[0].parent)], OPTIONS)
+    (four[2] / "train.json").write_text("{")
+    with pytest.raises(LapelError, match="2: cannot be read"):
+        compare([str(four[2])], OPTIONS)
+
+
+@pytest.mark.parametrize("form", ["markdown", "csv", "json"])
+def test_the_command_prints_what_was_found(
+    form: str, four: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.argv", ["lapel-compare", str(four[0].parent), "metrics=recall@1", f"format={form}"])
+    cli.compare_command()
+    printed = capsys.readouterr().out
+    assert "optim.lr=0.2" in printed
+    if form == "json":
+        assert json.loads(printed)[1]["seeds"] == 2
+    elif form == "csv":
+        assert len(printed.splitlines()) == 3
+    else:
+        lines = printed.splitlines()
+        assert len({len(line) for line in lines}) == 1
+        assert [each.strip() for each in lines[0].strip("|").split("|")] == [
+            "run", "seeds", "recall@1", "difference", "p", "parameters", "images/s", "seconds",
+        ]  # fmt: skip
+        assert "1,234" in lines[2]
+
+
+@pytest.mark.parametrize(("arguments", "told"), [([], "at least one run"), (["x", "metric=y"], "did you mean metrics")])
+def test_the_command_tells_mistakes(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.argv", ["lapel-compare", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.compare_command()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
