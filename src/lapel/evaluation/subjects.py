@@ -65,12 +65,14 @@ def subject_of(config: EvaluateConfig) -> Subject:
     if config.encoder is not None:
         return _pretrained(config, config.encoder)
     run = open_run(config.run, config.checkpoint)
-    own = not isinstance(config.data, DataConfig)
-    data = run.config.data if own else _seen_by(run.config.data, config.data)
-    catalog = run.load_catalog(config.data.root) if own else datasets.load(data)
-    origin = {"checkpoint": config.checkpoint.name, "step": run.step}
-    if not own:
+    origin: dict[str, Any] = {"checkpoint": config.checkpoint.name, "step": run.step}
+    if isinstance(config.data, DataConfig):
+        own, data = False, _seen_by(run.config.data, config.data)
+        catalog = datasets.load(data)
         origin["trained_on"] = name_of(run.config.data)
+    else:
+        own, data = True, run.config.data
+        catalog = run.load_catalog(config.data.root)
     return Subject(
         name=run.folder.name,
         encoder=run.encoder(),

@@ -78,7 +78,7 @@ def _tile_neighbors(
     if kept < len(gallery):
         # Nearer than the last candidate no other image can be, but for twice the error.
         unsure = values[:, -1] >= values[:, min(k, kept) - 1] - 2 * error[start : start + QUERY_TILE]
-        for row in np.flatnonzero(unsure & np.isfinite(values[:, -1])):
+        for row in np.flatnonzero(unsure & np.isfinite(values[:, -1])).tolist():
             lowest = values[row, k - 1] - 2 * error[start + row]
             candidates = _not_below(tiles, start + row, lowest)[None]
             one = _rescored(rows[row : row + 1], gallery, candidates, k, tiles.metric)
