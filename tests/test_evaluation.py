@@ -133,7 +133,7 @@ def test_a_run_is_scored_on_other_data(trained_run: Path):
 
 
 def test_scores_of_training_images_say_so(trained_run: Path):
-    result = lapel.evaluate(lapel.compose("evaluate", [f"run={trained_run}", "split=train", "graded={category:2}"]))
+    result = lapel.evaluate(lapel.compose("evaluate", [f"run={trained_run}", "split=train", "graded=[category:2]"]))
     assert result["protocol"]["seen_in_training"] is True
     assert 0 < result["ndcg@10"] <= 1
     shutil.rmtree(trained_run / "evaluation" / "train")
@@ -143,8 +143,9 @@ def test_scores_of_training_images_say_so(trained_run: Path):
     ("options", "told"),
     [
         (["within=colour", "across=colour"], "within and across"),
-        (["graded={category:0}"], "gains must be more than 0"),
-        (["graded={size:1}"], "graded.size: the catalogue has no such column"),
+        (["graded=[category:0]"], "graded=[category:0]: must be column:gain with a gain above 0"),
+        (["graded=[category]"], "must be column:gain"),
+        (["graded=[size:1]"], "graded.size: the catalogue has no such column"),
         (["bootstrap.confidence=1"], "bootstrap.confidence=1"),
         (["bootstrap.sample=1"], "did you mean samples"),
         (["vote=0"], "vote=0"),

@@ -1,5 +1,6 @@
 """What is scored, how, and what else is told about it."""
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -100,14 +101,32 @@ class EvaluateConfig(Options):
     """Column of the catalogue: a query is compared with images of other values alone, as of another domain."""
     vote: int = option(5, at_least=1)
     """Nearest images that tell a query's category."""
-    graded: dict[str, float] = field(default_factory=dict)
-    """Column of the catalogue -> what having the same value in it is worth, for nDCG: `graded={colour:1,gender:2}`."""
+    graded: list[str] = option([])
+    """For nDCG: columns of the catalogue, and what an equal value in each is worth, as in `[colour:1,gender:2]`."""
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     accelerator: Accelerator = Accelerator.auto
     data: MovedData = field(default_factory=MovedData)
     memory: float = option(256.0, above=0)
     """Megabytes of similarities held at once; results do not depend on it."""
+
+    @property
+    def gains(self) -> dict[str, float]:
+        """Column -> gain.
+
+        Raises:
+            LapelError: a gain is no number above 0.
+        """
+        found = {}
+        for each in self.graded:
+            column, _, gain = each.rpartition(":")
+            try:
+                found[column] = float(gain)
+            except ValueError:
+                found[column] = -1.0
+            if not column or not 0 < found[column] < math.inf:
+                raise LapelError(f"graded=[{each}]: must be column:gain with a gain above 0, as in [colour:1,gender:2]")
+        return found
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -117,5 +136,4 @@ class EvaluateConfig(Options):
             raise LapelError("encoder: scoring it without a run needs data=NAME")
         if self.within is not None and self.across is not None:
             raise LapelError("within and across: a query is compared by one of them alone")
-        if any(gain <= 0 for gain in self.graded.values()):
-            raise LapelError(f"graded={self.graded}: gains must be more than 0")
+        self.gains  # noqa: B018 - checks them

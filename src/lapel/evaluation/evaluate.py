@@ -110,7 +110,7 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
 
 def _graded(found: Evaluated) -> dict[str, np.ndarray]:
     """nDCG of the queries with a match, where gains are given."""
-    gains = found.config.graded
+    gains = found.config.gains
     if not gains:
         return {}
     protocol, codes = found.protocol, codes_of(found.catalog.table, list(gains))
@@ -180,7 +180,7 @@ def _card(found: Evaluated) -> dict[str, Any]:
         "items_seen_in_training": None if subject.trained_on is None else not found.unseen,
         "metric": subject.metric.name,
         "normalized": subject.metric is Metric.cosine,
-        "graded": dict(config.graded),
+        "graded": config.gains,
         "intervals": f"{options.confidence:.0%} by {options.samples} resamples of {drawn}" if options.samples else None,
         **subject.origin,
     }
