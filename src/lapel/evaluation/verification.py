@@ -11,8 +11,8 @@ from lapel.config import Metric
 from lapel.errors import LapelError
 from lapel.retrieval.pairs import share_item
 
-# Pairs whose embeddings are gathered at once.
-AT_ONCE = 2**16
+# Numbers of embeddings that are gathered at once: 8 MB for either side.
+AT_ONCE = 2**21
 
 # How often more pairs are drawn where some turn out to be excluded, or the same again.
 DRAWS = 20
@@ -121,12 +121,12 @@ def _drawn(kind: _Matches | _Others, forbidden: np.ndarray, count: int, generato
 
 
 def similarities(queries: Tensor, gallery: Tensor, pairs: Pairs, metric: Metric) -> np.ndarray:
-    """float64 `[pairs]`: cosine, or minus the euclidean distance."""
-    parts = []
-    for start in range(0, len(pairs.queries), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        left = queries[torch.from_numpy(pairs.queries[part]).to(queries.device)].double()
-        right = gallery[torch.from_numpy(pairs.gallery[part]).to(gallery.device)].double()
+    """float32 `[pairs]`: cosine, or minus the euclidean distance."""
+    parts, step = [], max(1, AT_ONCE // queries.shape[1])
+    for start in range(0, len(pairs.queries), step):
+        part = slice(start, start + step)
+        left = queries[torch.from_numpy(pairs.queries[part]).to(queries.device)]
+        right = gallery[torch.from_numpy(pairs.gallery[part]).to(gallery.device)]
         found = (left * right).sum(1) if metric is Metric.cosine else -(left - right).square().sum(1).sqrt()
         parts.append(found.cpu().numpy())
     return np.concatenate(parts)
@@ -141,7 +141,7 @@ def verification(similarity: np.ndarray, alike: np.ndarray, false_positive_rates
     - `tpr@fpr=F`: share of matches accepted at the lowest threshold that accepts at most the share F of the others.
 
     Args:
-        similarity: float64 `[pairs]`.
+        similarity: `[pairs]`.
         alike: bool `[pairs]`, which of them are matches.
         false_positive_rates: the F.
     """
