@@ -486,7 +486,7 @@ def test_tiles_give_their_highest(seed: int, k: int, integers: bool, metric: Met
     exclude = np.sort(np.random.default_rng(seed).integers(0, (5, len(gallery)), (20, 2)), axis=0)
     exclude = np.unique(exclude, axis=0)
     tiles = Tiles(queries, gallery, metric, exclude)
-    values, positions = nearest_of_tile(tiles, 0, k)
+    values, positions = nearest_of_tile(tiles, slice(0, QUERY_TILE), k)
     ((_, rows),) = tiles.rows()
     expected = [ranked(row, np.flatnonzero(np.isneginf(row)).tolist())[:k] for row in rows.numpy()]
     assert positions.tolist() == expected

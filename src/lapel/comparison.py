@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lapel.composing import flat
 from lapel.config import CompareConfig
 from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
@@ -25,7 +26,6 @@ class ScoredRun:
     Args:
         folder: of the run.
         config: plain, without seed.
-        seed: of the run.
         scores: metric -> mean.
         intervals: metric -> lower and upper end.
         card: the protocol.
@@ -35,7 +35,6 @@ class ScoredRun:
 
     folder: Path
     config: dict[str, Any]
-    seed: int
     scores: dict[str, float]
     intervals: dict[str, list[float]]
     card: dict[str, Any]
@@ -100,9 +99,7 @@ def read_run(folder: Path, config: CompareConfig) -> ScoredRun:
         scores = {name: value for name, value in told.items() if name not in ("intervals", "protocol")}
         without_seed = {name: value for name, value in plain.items() if name not in ASIDE}
         grades = pd.read_parquet(evaluation / QUERIES_FILE)
-        return ScoredRun(
-            folder, without_seed, plain["seed"], scores, told["intervals"], told["protocol"], grades, summary
-        )
+        return ScoredRun(folder, without_seed, scores, told["intervals"], told["protocol"], grades, summary)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
 
@@ -120,21 +117,11 @@ def _check_same(one: ScoredRun, other: ScoredRun) -> None:
 
 def names_of(runs: list[ScoredRun]) -> list[str]:
     """What tells the groups apart: the options in which they differ, or the folder's name where there is one group."""
-    flat = [_flat(run.config) for run in runs]
-    keys = sorted({key for each in flat for key in each if any(other.get(key) != each[key] for other in flat)})
+    options = [flat(run.config) for run in runs]
+    keys = sorted({key for each in options for key in each if any(other.get(key) != each[key] for other in options)})
     if not keys:
         return [runs[0].folder.name]
-    return [" ".join(f"{key}={each[key]}" for key in keys if key in each) for each in flat]
-
-
-def _flat(plain: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(plain, dict):
-        return {prefix: plain}
-    return {
-        key: value
-        for name, inner in plain.items()
-        for key, value in _flat(inner, f"{prefix}.{name}" if prefix else name).items()
-    }
+    return [" ".join(f"{key}={each[key]}" for key in keys if key in each) for each in options]
 
 
 def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: CompareConfig) -> dict[str, Any]:

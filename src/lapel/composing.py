@@ -174,6 +174,7 @@ def explain(error: Exception, command: type) -> str:
     """A Hydra or OmegaConf error as one line: the key, what is wrong with it, and what is allowed."""
     text = " ".join(str(error).split())
     cause = " ".join(str(error.__cause__).split()) if error.__cause__ else ""
+    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
     if missing := re.search(r"Could not find '([^']+)'(?: Available options in '([^']+)': (.*?) Config search)?", text):
         return _explain_missing_choice(missing)
     if unknown := re.search(r"Key '([^']+)' (?:is )?not in '(\w+)'", f"{cause} {text}"):
@@ -181,7 +182,6 @@ def explain(error: Exception, command: type) -> str:
     if group := re.search(r"Could not override '([^']+)'. No match in the defaults list", text):
         return no_such_option(group[1], [each.name for each in fields(command)])
     if "is not a ListConfig" in f"{cause} {text}":
-        key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
         return f"{key}: must be a list, in brackets: {key}=[…]"
     if single := re.search(r"is not a subclass of (\w+)\. value: (.*?)(?: full_key|$)", f"{cause} {text}"):
         return f"{single[2]}: must be options, in braces, as in {_an_option(single[1])}"
@@ -189,7 +189,6 @@ def explain(error: Exception, command: type) -> str:
         return f"{ambiguous[1]}: several values are a sweep, which needs -m"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value; quote special characters, as in \"key='a (1), b'\""
-    key = getattr(error, "full_key", None) or getattr(error.__cause__, "full_key", None)
     if "is not Optional" in f"{cause} {text}":
         return f"{key}: must not be null"
     reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
@@ -261,6 +260,14 @@ def to_plain(options: Any) -> Any:
     if isinstance(options, list | tuple):
         return [to_plain(value) for value in options]
     return options
+
+
+def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Whole key -> value of everything in nested dicts: `{"optim": {"lr": 1}}` to `{"optim.lr": 1}`."""
+    found: dict[str, Any] = {}
+    for name, value in plain.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return found
 
 
 def from_plain(plain: dict[str, Any], cls: type = TrainConfig) -> Any:

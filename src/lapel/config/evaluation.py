@@ -60,7 +60,7 @@ class CompareFormat(Enum):
 
 
 @dataclass
-class CompareConfig(Options):
+class CompareConfig(BootstrapConfig):
     """Compares runs, or all runs of a sweep's folder; those that differ only by seed are one line."""
 
     metrics: list[str] = option(["recall@1", "map@r"])
@@ -68,15 +68,11 @@ class CompareConfig(Options):
     evaluation: str = option("", free_text=True)
     """Subfolder of `evaluation/` with the scores; by default those of the test part."""
     format: CompareFormat = CompareFormat.markdown
-    samples: int = option(1000, at_least=1)
-    """Resamples of the queries for the difference from the first line."""
-    confidence: float = option(0.95, above=0, at_most=0.9999)
-    """Of all intervals."""
-    seed: int = option(0, at_least=0)
-    """Of the draws."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.samples == 0:
+            raise LapelError("samples=0: must be at least 1")
         if not self.metrics:
             raise LapelError("metrics=[]: must have at least one name")
 

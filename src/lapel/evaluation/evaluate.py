@@ -13,7 +13,7 @@ from lapel.catalog import Catalog
 from lapel.config import EvaluateConfig, Label, Metric, Split
 from lapel.devices import choose_device
 from lapel.encoder import embed
-from lapel.errors import LapelError
+from lapel.errors import LapelError, NothingToScoreError
 from lapel.evaluation.classification import confusion, nearest_classes
 from lapel.evaluation.graded import codes_of, ndcg
 from lapel.evaluation.intervals import bootstrap
@@ -39,6 +39,8 @@ class Evaluated:
         protocol: queries and gallery.
         raw: embeddings of the queries before normalisation.
         embeddings: of the queries, and of the gallery, as the metric compares them.
+        items: int64 `[images, most]` of either, filled up with -1.
+        unseen: whether training is known to have seen none of the queries' items.
         scores: of the queries with a match, and the lists of all.
     """
 
@@ -47,18 +49,14 @@ class Evaluated:
     protocol: Protocol
     raw: Tensor
     embeddings: tuple[Tensor, Tensor]
+    items: tuple[np.ndarray, np.ndarray]
+    unseen: bool
     scores: Scores
 
     @property
     def catalog(self) -> Catalog:
         """Whose split is scored."""
         return self.subject.catalog
-
-    @property
-    def unseen(self) -> bool:
-        """Whether training is known to have seen none of the queries' items."""
-        trained = self.subject.trained_on
-        return trained is not None and not trained & self.catalog.items_of(self.protocol.queries)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -102,10 +100,12 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
     raw = embed(Raw(subject.encoder.to(store.device)), store, rows)
     finished = subject.encoder.finish(raw)
     embeddings = finished[query_places], finished[gallery_places]
-    items = catalog.item_sets[protocol.queries], catalog.item_sets[protocol.gallery]
+    sets, trained = catalog.item_sets, subject.trained_on
+    items = sets[protocol.queries], sets[protocol.gallery]
+    unseen = trained is not None and not trained & catalog.items_of(protocol.queries)
     listed = max(config.vote, MATCHES)
     scores = score_protocol(protocol, embeddings, items, metric, config.k, config.memory, listed)
-    return Evaluated(config, subject, protocol, raw[query_places], embeddings, scores)
+    return Evaluated(config, subject, protocol, raw[query_places], embeddings, items, unseen, scores)
 
 
 def _graded(found: Evaluated) -> dict[str, np.ndarray]:
@@ -139,12 +139,9 @@ def _classified(found: Evaluated, predicted: np.ndarray) -> dict[str, float]:
 def _verified(found: Evaluated) -> dict[str, float]:
     """Verification over pairs; nothing where there are matches alone."""
     options, protocol = found.config.verification, found.protocol
-    sets = found.catalog.item_sets
     try:
-        pairs = choose_pairs(
-            sets[protocol.queries], sets[protocol.gallery], protocol.exclude, options.pairs, options.seed
-        )
-    except LapelError:
+        pairs = choose_pairs(*found.items, protocol.exclude, options.pairs, options.seed)
+    except NothingToScoreError:
         return {}
     similarity = similarities(*found.embeddings, pairs, found.subject.metric)
     return verification(similarity, pairs.alike, options.fpr)

@@ -8,7 +8,7 @@ from sklearn.metrics import auc, roc_curve
 from torch import Tensor
 
 from lapel.config import Metric
-from lapel.errors import LapelError
+from lapel.errors import NothingToScoreError
 from lapel.retrieval.pairs import share_item
 
 # Numbers of embeddings that are gathered at once: 8 MB for either side.
@@ -46,7 +46,7 @@ def choose_pairs(query_sets: np.ndarray, gallery_sets: np.ndarray, exclude: np.n
         seed: of the draw.
 
     Raises:
-        LapelError: no pair is a match, or none is not.
+        NothingToScoreError: no pair is a match, or none is not.
     """
     width = len(gallery_sets)
     forbidden = exclude[:, 0] * width + exclude[:, 1]
@@ -64,7 +64,7 @@ def choose_pairs(query_sets: np.ndarray, gallery_sets: np.ndarray, exclude: np.n
     alike = share_item(query_sets[queries], gallery_sets[gallery])
     if alike.all() or not alike.any():
         kind = "is of two items" if alike.all() else "is of one item"
-        raise LapelError(f"verification: no pair of a query and a gallery image {kind}")
+        raise NothingToScoreError(f"verification: no pair of a query and a gallery image {kind}")
     return Pairs(queries, gallery, alike, complete)
 
 

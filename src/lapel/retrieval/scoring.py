@@ -9,7 +9,7 @@ from lapel.config import Metric
 from lapel.errors import LapelError, NothingToScoreError
 from lapel.retrieval.pairs import count_matches, share_item
 from lapel.retrieval.ranking import Depth, match_ranks
-from lapel.retrieval.search import NO_POSITION, Neighbors, search
+from lapel.retrieval.search import NO_POSITION, Neighbors, nearest
 from lapel.retrieval.tiles import DEFAULT_MEMORY, Tiles
 
 
@@ -87,7 +87,7 @@ def score(
     if not relevant.any():
         raise NothingToScoreError("no query has a match in the gallery: there is nothing to score")
     found = np.flatnonzero(relevant)
-    neighbors = search(queries, gallery, max(*k, listed), metric, exclude)
+    neighbors = nearest(tiles, max(*k, listed))
     positions = neighbors.positions
     hits = share_item(query_sets[:, None], gallery_sets[positions]) & (positions != NO_POSITION)
     grades = {name: grade[found] for name, grade in grade_lists(hits, k).items()}

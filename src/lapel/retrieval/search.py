@@ -59,53 +59,42 @@ def search(
     """
     if k < 1:
         raise LapelError(f"k={k}: must be at least 1")
-    tiles = Tiles(queries, gallery, metric, exclude)
+    return nearest(Tiles(queries, gallery, metric, exclude), k)
+
+
+def nearest(tiles: Tiles, k: int) -> Neighbors:
+    """As `search`, of queries and gallery that are ready to be compared."""
     error = tiles.error().cpu().numpy()
-    parts = [
-        _tile_neighbors(tiles, start, queries[start : start + QUERY_TILE], gallery, k, error)
-        for start in range(0, len(tiles), QUERY_TILE)
-    ]
+    parts = [_tile_neighbors(tiles, slice(top, top + QUERY_TILE), k, error) for top in range(0, len(tiles), QUERY_TILE)]
     return Neighbors(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
-def _tile_neighbors(
-    tiles: Tiles, start: int, rows: Tensor, gallery: Tensor, k: int, error: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _tile_neighbors(tiles: Tiles, tile: slice, k: int, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Positions and scores of the queries of a tile."""
-    kept = min(k + SPARE, len(gallery))
-    values, positions = nearest_of_tile(tiles, start, kept)
-    found_positions, found_scores = _rescored(rows, gallery, positions, k, tiles.metric)
-    if kept < len(gallery):
+    width = len(tiles.gallery)
+    kept = min(k + SPARE, width)
+    values, positions = nearest_of_tile(tiles, tile, kept)
+    found_positions, found_scores = _rescored(tiles, tile, positions, k)
+    if kept < width:
         # Nearer than the last candidate no other image can be, but for twice the error.
-        unsure = values[:, -1] >= values[:, min(k, kept) - 1] - 2 * error[start : start + QUERY_TILE]
+        unsure = values[:, -1] >= values[:, k - 1] - 2 * error[tile]
         for row in np.flatnonzero(unsure & np.isfinite(values[:, -1])).tolist():
-            lowest = values[row, k - 1] - 2 * error[start + row]
-            candidates = _not_below(tiles, start + row, lowest)[None]
-            one = _rescored(rows[row : row + 1], gallery, candidates, k, tiles.metric)
+            query = slice(tile.start + row, tile.start + row + 1)
+            similarities = tiles.product(query, slice(0, width))[0]
+            lowest = values[row, k - 1] - 2 * error[query.start]
+            candidates = (similarities >= lowest).nonzero()[:, 0].cpu().numpy()[None]
+            one = _rescored(tiles, query, candidates, k)
             found_positions[row], found_scores[row] = one[0][0], one[1][0]
     return found_positions, found_scores
 
 
-def _not_below(tiles: Tiles, query: int, lowest: float) -> np.ndarray:
-    """int64: every image whose similarity to a query may be at least so much, ascending."""
-    similarities = tiles.gallery @ tiles.queries[query]
-    if tiles.metric is Metric.euclidean:
-        similarities = 2 * similarities - tiles.squares - tiles.queries[query].square().sum()
-    found = similarities >= lowest
-    if tiles.exclude is not None:
-        first, last = np.searchsorted(tiles.exclude[:, 0], [query, query + 1])
-        found[torch.from_numpy(tiles.exclude[first:last, 1]).to(found.device)] = False
-    return found.nonzero()[:, 0].cpu().numpy()
-
-
-def _rescored(
-    queries: Tensor, gallery: Tensor, candidates: np.ndarray, k: int, metric: Metric
-) -> tuple[np.ndarray, np.ndarray]:
+def _rescored(tiles: Tiles, rows: slice, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The best `k` of each query's candidates by their scores in float64, filled up where there are fewer."""
+    queries, gallery = tiles.given
     places = torch.from_numpy(candidates).to(gallery.device)
     near = gallery[places.clamp_min(0)].double()
-    wide = queries.double()[:, None]
-    exact = (wide * near).sum(2) if metric is Metric.cosine else -(wide - near).square().sum(2).sqrt()
+    wide = queries[rows].double()[:, None]
+    exact = (wide * near).sum(2) if tiles.metric is Metric.cosine else -(wide - near).square().sum(2).sqrt()
     exact[places == NO_POSITION] = -torch.inf
     scores = exact.cpu().numpy()
     order = np.lexsort((candidates, -scores))[:, :k]
@@ -116,28 +105,21 @@ def _rescored(
     )
 
 
-def nearest_of_tile(tiles: Tiles, start: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_of_tile(tiles: Tiles, tile: slice, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The `k` highest similarities of each query of a tile, and where they are, as float32 tells them.
 
     Args:
         tiles: of queries and gallery.
-        start: first query of the tile.
+        tile: its queries.
         k: at most the images of the gallery.
 
     Returns:
         float32 and int64 `[queries, k]`, highest first, the lower position first among equals; -inf and -1 where
         excluded pairs leave fewer.
     """
-    best: _Best | None = None
+    best = _Best(len(tiles.queries[tile]), k, tiles.gallery.device)
     for part in tiles.parts():
-        similarities = tiles.product(start, part)
-        rows, columns = tiles.excluded(start, part)
-        device = similarities.device
-        similarities[torch.from_numpy(rows).to(device), torch.from_numpy(columns).to(device)] = -torch.inf
-        if best is None:
-            best = _Best(len(similarities), k, device)
-        best.take(similarities, part.start)
-    assert best is not None
+        best.take(tiles.product(tile, part), part.start)
     values, positions = best.values.cpu().numpy(), best.positions.cpu().numpy()
     positions[np.isneginf(values)] = NO_POSITION
     return values, positions

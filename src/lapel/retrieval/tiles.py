@@ -33,13 +33,12 @@ class Tiles:
 
     def __init__(self, queries: Tensor, gallery: Tensor, metric: Metric, exclude: np.ndarray | None) -> None:
         check_embeddings(queries, gallery)
-        queries, gallery = queries.float(), gallery.float()
-        self.offset = None
+        self.given = queries, gallery
+        self.queries, self.gallery, self.metric, self.exclude = queries.float(), gallery.float(), metric, exclude
         if metric is Metric.euclidean:
-            self.offset = _common_offset(gallery)
-            queries, gallery = queries - self.offset, gallery - self.offset
-        self.queries, self.gallery, self.metric, self.exclude = queries, gallery, metric, exclude
-        self.squares = gallery.square().sum(1)
+            offset = _common_offset(self.gallery)
+            self.queries, self.gallery = self.queries - offset, self.gallery - offset
+        self.squares = self.gallery.square().sum(1)
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -49,23 +48,19 @@ class Tiles:
         width = len(self.gallery)
         return [slice(left, min(left + GALLERY_TILE, width)) for left in range(0, width, GALLERY_TILE)]
 
-    def product(self, start: int, part: slice, out: Tensor | None = None) -> Tensor:
-        """`[queries of the tile, images of the part]`, excluded pairs included."""
-        tile, gallery = self.queries[start : start + QUERY_TILE], self.gallery[part]
-        found = torch.mm(tile, gallery.T, out=out)
+    def product(self, rows: slice, part: slice) -> Tensor:
+        """Similarities `[rows, images of the part]` of some queries."""
+        tile, gallery = self.queries[rows], self.gallery[part]
+        found = tile @ gallery.T
         if self.metric is Metric.euclidean:
             found.mul_(2).sub_(self.squares[part]).sub_(tile.square().sum(1, keepdim=True))
-        return found
-
-    def excluded(self, start: int, part: slice | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns within a tile, or its part, of the pairs that never count."""
-        if self.exclude is None:
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        first, last = np.searchsorted(self.exclude[:, 0], [start, start + QUERY_TILE])
-        pairs = self.exclude[first:last]
-        if part is not None:
+        if self.exclude is not None:
+            first, last = np.searchsorted(self.exclude[:, 0], [rows.start, rows.stop])
+            pairs = self.exclude[first:last]
             pairs = pairs[(pairs[:, 1] >= part.start) & (pairs[:, 1] < part.stop)]
-        return pairs[:, 0] - start, pairs[:, 1] - (0 if part is None else part.start)
+            places = torch.from_numpy(pairs - [rows.start, part.start]).to(found.device)
+            found[places[:, 0], places[:, 1]] = -torch.inf
+        return found
 
     def rows(self, memory: float = DEFAULT_MEMORY) -> Iterator[tuple[int, Tensor]]:
         """(first query, `[some queries, gallery]`): whole rows; the tensor is written over by the next.
@@ -76,13 +71,12 @@ class Tiles:
         tiles = max(1, int(memory * 2**20 / (4 * len(self.gallery) * QUERY_TILE)))
         held = torch.empty(min(tiles * QUERY_TILE, len(self)), len(self.gallery), device=self.gallery.device)
         for first in range(0, len(self), tiles * QUERY_TILE):
-            for start in range(first, min(first + tiles * QUERY_TILE, len(self)), QUERY_TILE):
-                tile = held[start - first : start - first + QUERY_TILE][: len(self) - start]
+            block = held[: len(self) - first]
+            for top in range(0, len(block), QUERY_TILE):
                 for part in self.parts():
-                    tile[:, part] = self.product(start, part)
-                rows, columns = self.excluded(start)
-                tile[torch.from_numpy(rows).to(held.device), torch.from_numpy(columns).to(held.device)] = -torch.inf
-            yield first, held[: len(self) - first]
+                    tile = slice(first + top, first + top + QUERY_TILE)
+                    block[top : top + QUERY_TILE, part] = self.product(tile, part)
+            yield first, block
 
     def error(self) -> Tensor:
         """`[queries]`: how far a similarity may be from the exact one, at most.

@@ -7,7 +7,7 @@ from typing import Any
 
 from lapel.catalog import Catalog
 from lapel.checkpoint import LAPEL_KEY, load_checkpoint
-from lapel.composing import HOW_KEYS, to_plain
+from lapel.composing import HOW_KEYS, flat, to_plain
 from lapel.config import TrainConfig
 from lapel.errors import LapelError
 from lapel.training.callbacks.events import EVENTS_KEY, cut_events
@@ -67,18 +67,11 @@ def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, ra
 
 def _check_config(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     """Raise where the checkpoint was made with another config than the run's, where it is computed aside."""
-    earlier = dict(_flat(before))
-    for key, value in _flat(now):
+    earlier = flat(before)
+    for key, value in flat(now).items():
         had = earlier.get(key)
         if had != value and key not in HOW_KEYS:
             raise LapelError(f"{path}: is of another config: {key} is {had} there, and {value} in this run")
-
-
-def _flat(plain: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """(whole key, value) of everything in nested dicts."""
-    if not isinstance(plain, dict):
-        return [(prefix, plain)]
-    return [found for key, value in plain.items() for found in _flat(value, f"{prefix}.{key}" if prefix else key)]
 
 
 def _remove_halves(folder: Path) -> None:

@@ -71,7 +71,7 @@ class Curves(Callback):
         if values.loss.device.type == "cpu":  # elsewhere looking would hold up the device
             self.settle()
         if pl_module.course.ends_step(batch.number) and self.is_due(pl_module, step):
-            self._write(trainer, values, step)
+            self._write(trainer, pl_module, values, step)
 
     def is_due(self, module: SimilarityModule, steps: int) -> bool:
         """Whether a point is written after so many steps."""
@@ -113,7 +113,7 @@ class Curves(Callback):
             f"training diverged: loss/{name} is {values[name]} at step {step}; a lower optim.lr may help{kept}"
         )
 
-    def _write(self, trainer: pl.Trainer, values: StepValues, step: int) -> None:
+    def _write(self, trainer: pl.Trainer, module: SimilarityModule, values: StepValues, step: int) -> None:
         self.settle()
         names = list(self.recorded[0][1])
         means = {f"loss/{name}": _mean([float(each[name]) for _, each in self.recorded]) for name in names}
@@ -121,8 +121,7 @@ class Curves(Callback):
         self.latest_loss = means["loss/total"]
         images, seconds = self.speed.images, self.speed.elapsed()
         point, self.last_point = self.last_point, (images, seconds)
-        assert isinstance(trainer.lightning_module, SimilarityModule)
-        rates = learning_rates(trainer.lightning_module.learning_rates)
+        rates = _rates(module.learning_rates)
         self.distances = pair_distances(values)
         scalars = {**means, **self.distances, **rates}
         if point[1]:
@@ -134,7 +133,7 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def learning_rates(rates: list[float]) -> dict[str, float]:
+def _rates(rates: list[float]) -> dict[str, float]:
     """The highest of all groups of weights, and the lowest where it differs."""
     highest, lowest = max(rates), min(rates)
     return {"optim/lr": highest} | ({"optim/lr_lowest": lowest} if lowest < highest else {})
