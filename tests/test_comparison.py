@@ -61,6 +61,13 @@ def test_seeds_are_one_line_with_what_lies_between_them(four: list[Path]):
     assert table["parameters"].tolist() == [1234, 1234]
 
 
+def test_runs_that_began_elsewhere_are_not_seeds_of_one(four: list[Path]):
+    config = (four[1] / "config.yaml").read_text()
+    (four[1] / "config.yaml").write_text(config.replace("init: null", "init: runs/other"))
+    table = compare([str(four[0]), str(four[1])], OPTIONS)
+    assert table["name"].tolist() == ["init=None", "init=runs/other"]
+
+
 def test_one_run_has_its_own_interval(four: list[Path]):
     table = compare([str(four[3])], OPTIONS)
     assert table["name"].tolist() == ["3"]

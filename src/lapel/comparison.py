@@ -15,8 +15,8 @@ from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
 from lapel.paths import user_path
 from lapel.runs import QUERIES_FILE, read_yaml
 
-# Parts of a config that say nothing about what is compared.
-ASIDE = ("seed", "resume", "init")
+# Parts of a config that say nothing about what is compared; where training began (init) does.
+ASIDE = ("seed", "resume")
 
 
 @dataclass(frozen=True)
