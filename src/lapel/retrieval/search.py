@@ -90,13 +90,7 @@ def _tile_neighbors(tiles: Tiles, tile: slice, k: int, error: np.ndarray) -> tup
 
 def _rescored(tiles: Tiles, rows: slice, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The best `k` of each query's candidates by their scores in float64, filled up where there are fewer."""
-    queries, gallery = tiles.given
-    places = torch.from_numpy(candidates).to(gallery.device)
-    near = gallery[places.clamp_min(0)].double()
-    wide = queries[rows].double()[:, None]
-    exact = (wide * near).sum(2) if tiles.metric is Metric.cosine else -(wide - near).square().sum(2).sqrt()
-    exact[places == NO_POSITION] = -torch.inf
-    scores = exact.cpu().numpy()
+    scores = np.where(candidates == NO_POSITION, -np.inf, tiles.exact(rows, candidates.clip(min=0)))
     order = np.lexsort((candidates, -scores))[:, :k]
     missing = ((0, 0), (0, k - order.shape[1]))
     return (

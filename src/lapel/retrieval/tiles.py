@@ -62,6 +62,14 @@ class Tiles:
             found[places[:, 0], places[:, 1]] = -torch.inf
         return found
 
+    def exact(self, rows: slice, positions: np.ndarray) -> np.ndarray:
+        """float64 `[rows, some]`: cosines, or minus distances, of queries and the gallery images at `positions`."""
+        queries, gallery = self.given
+        near = gallery[torch.from_numpy(positions).to(gallery.device)].double()
+        wide = queries[rows].double()[:, None]
+        scores = (wide * near).sum(2) if self.metric is Metric.cosine else -(wide - near).square().sum(2).sqrt()
+        return scores.cpu().numpy()
+
     def rows(self, memory: float = DEFAULT_MEMORY) -> Iterator[tuple[int, Tensor]]:
         """(first query, `[some queries, gallery]`): whole rows; the tensor is written over by the next.
 
