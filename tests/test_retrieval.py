@@ -16,8 +16,8 @@ from lapel.config import Metric
 from lapel.errors import LapelError
 from lapel.retrieval import Depth, Scores, equal_pairs, grade_lists, score, search
 from lapel.retrieval.pairs import count_matches
-from lapel.retrieval.ranking import match_ranks, ranked_by_sorting_whole
-from lapel.retrieval.scoring import grade_ranks
+from lapel.retrieval.ranking import Ranking, Sought, ranking, rankings
+from lapel.retrieval.scoring import grade_ranks, precisions_at_levels
 from lapel.retrieval.search import highest_by_keys, highest_by_partition, nearest_of_tile
 from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, Tiles
 
@@ -120,6 +120,7 @@ def assert_graded(found: Scores, expected: dict[int, dict[str, float]], queries:
 
 
 def assert_same_scores(one: Scores, other: Scores) -> None:
+    np.testing.assert_array_equal(one.curves, other.curves)
     np.testing.assert_array_equal(one.queries, other.queries)
     assert one.grades.keys() == other.grades.keys()
     for name in one.grades:
@@ -356,7 +357,8 @@ def test_a_graded_list_by_hand():
         "precision@2": 0.5,
         "precision@5": 0.6,
     }
-    assert grade_ranks(np.array([2, 3, 5]), 3, Depth.all) == {
+    graded = grade_ranks(hits, np.array([2]), np.array([3]), Depth.all)
+    assert {name: float(each[0]) for name, each in graded.items()} == {
         "map@r": pytest.approx((1 / 2 + 2 / 3) / 3),
         "r_precision": pytest.approx(2 / 3),
         "mrr": 0.5,
@@ -486,7 +488,7 @@ def test_tiles_give_their_highest(seed: int, k: int, integers: bool, metric: Met
     exclude = np.sort(np.random.default_rng(seed).integers(0, (5, len(gallery)), (20, 2)), axis=0)
     exclude = np.unique(exclude, axis=0)
     tiles = Tiles(queries, gallery, metric, exclude)
-    values, positions = nearest_of_tile(tiles, slice(0, QUERY_TILE), k)
+    values, positions = nearest_of_tile(tiles, slice(0, 5), k, torch.empty(QUERY_TILE * GALLERY_TILE))
     ((_, rows),) = tiles.rows()
     expected = [ranked(row, np.flatnonzero(np.isneginf(row)).tolist())[:k] for row in rows.numpy()]
     assert positions.tolist() == expected
@@ -496,33 +498,98 @@ def test_tiles_give_their_highest(seed: int, k: int, integers: bool, metric: Met
 # ---------------------------------------------------------------------------------------------------------------- ranks
 
 
+def assert_ranked(found: Ranking, rows: np.ndarray, sought: Sought) -> None:
+    """Against a sort of each whole row."""
+    for place, query in enumerate(found.queries):
+        row = rows[place]
+        order = ranked(row, np.flatnonzero(np.isneginf(row)).tolist())
+        alike = np.flatnonzero(np.isin(sought.gallery_sets[order], sought.query_sets[query]).any(1)) + 1
+        total = int(sought.relevant[query])
+        assert len(alike) == total
+        assert found.first[place] == (alike[0] if total else 0)
+        assert found.positions[place].tolist() == (order + [-1] * sought.least)[: sought.least]
+        listed = order[: sought.least]
+        np.testing.assert_array_equal(found.values[place][: len(listed)], row[listed])
+        assert np.isneginf(found.values[place][len(listed) :]).all()
+        hits = np.flatnonzero(found.hits[place]) + 1
+        depth = total if sought.depth is Depth.within_r else len(row)
+        np.testing.assert_array_equal(hits[hits <= depth], alike[alike <= depth])
+
+
+NEAR = np.array([0.5, 0.0, -0.25, 1e-42, 3e30], np.float32)
+
+
 @FEW
 @given(
     seed=st.integers(0, 10_000),
-    integers=st.booleans(),
+    width=st.sampled_from([1, 7, 60, 900]),
+    ties=st.sampled_from(["none", "some", "most", "last bit"]),
     depth=st.sampled_from([Depth.within_r, Depth.all]),
-    metric=st.sampled_from(METRICS),
+    items=st.sampled_from([1, 4, 60]),
 )
-def test_ranks_of_matches_are_those_of_a_full_sort(seed: int, integers: bool, depth: Depth, metric: Metric):
-    make = integers_of if integers else embeddings_of
-    queries, gallery = make(seed, QUERY_TILE + 3, 2), make(seed + 1, 50, 2)
+def test_rankings_are_those_of_a_full_sort(seed: int, width: int, ties: str, depth: Depth, items: int):
     generator = np.random.default_rng(seed)
-    query_sets, gallery_sets = generator.integers(0, 5, (len(queries), 1)), generator.integers(0, 5, (50, 1))
+    rows = generator.standard_normal((6, width)).astype(np.float32)
+    if ties == "some":
+        rows = (rows * 200).round() / 200
+    elif ties == "most":
+        rows = np.sign(rows.round()) * np.float32(0.5)
+    elif ties == "last bit":
+        chosen = generator.choice(np.concatenate([NEAR, -NEAR]), rows.shape)
+        rows = (chosen.view(np.int32) + generator.integers(0, 4, rows.shape).astype(np.int32)).view(np.float32)
+    rows[generator.random(rows.shape) < 0.1] = -np.inf
+    query_sets, gallery_sets = generator.integers(0, items, (6, 1)), generator.integers(0, items, (width, 1))
+    alike = (query_sets == gallery_sets.T) & ~np.isneginf(rows)
+    sought = Sought(query_sets, gallery_sets, alike.sum(1), depth, min(width, int(generator.integers(1, 40))))
+    assert_ranked(ranking(rows, np.arange(6), sought), rows, sought)
+
+
+@FEW
+@given(seed=st.integers(0, 10_000), depth=st.sampled_from([Depth.within_r, Depth.all]), metric=st.sampled_from(METRICS))
+def test_rankings_of_images_of_several_items(seed: int, depth: Depth, metric: Metric):
+    generator = np.random.default_rng(seed)
+    queries, gallery = embeddings_of(seed, QUERY_TILE + 3, 2), embeddings_of(seed + 1, 50, 2)
+    query_sets, gallery_sets = (some_sets(generator, count) for count in (len(queries), 50))
     exclude = some_pairs(seed, len(queries), 50)
-    relevant = count_matches(query_sets, gallery_sets, exclude)
     tiles = Tiles(queries, gallery, metric, exclude)
-    found = dict(match_ranks(tiles, query_sets, gallery_sets, relevant, depth, 0.001))
-    assert list(found) == np.flatnonzero(relevant).tolist()
-    for first, block in tiles.rows():
-        rows = [row for row in range(len(block)) if relevant[first + row]]
-        for query, ranks in ranked_by_sorting_whole(block, first, rows, query_sets, gallery_sets, relevant, depth):
-            np.testing.assert_array_equal(found[query], ranks)
-        for row in rows:
-            order = ranked(block[row].numpy(), excluded_of(first + row, exclude))
-            hits = np.flatnonzero(gallery_sets[order, 0] == query_sets[first + row, 0]) + 1
-            if depth is Depth.within_r:
-                hits = np.union1d(hits[:1], hits[hits <= len(hits)])
-            np.testing.assert_array_equal(found[first + row], hits)
+    sought = Sought(query_sets, gallery_sets, count_matches(query_sets, gallery_sets, exclude), depth, 7)
+    ((_, rows),) = tiles.rows()
+    seen = []
+    for found in rankings(tiles, sought, 0.001, lambda each: each):
+        seen += found.queries.tolist()
+        assert_ranked_several(found, rows.numpy()[found.queries], sought)
+    assert sorted(seen) == list(range(len(queries)))
+
+
+def some_sets(generator: np.random.Generator, count: int) -> np.ndarray:
+    """One or two different items of each image."""
+    first = generator.integers(0, 9, count)
+    second = np.where(generator.random(count) < 0.5, -1, (first + generator.integers(1, 9, count)) % 9)
+    return np.column_stack([first, second])
+
+
+def assert_ranked_several(found: Ranking, rows: np.ndarray, sought: Sought) -> None:
+    for place, query in enumerate(found.queries):
+        order = ranked(rows[place], np.flatnonzero(np.isneginf(rows[place])).tolist())
+        wanted = set(sought.query_sets[query].tolist()) - {-1}
+        alike = [rank for rank, each in enumerate(order, 1) if wanted & set(sought.gallery_sets[each].tolist())]
+        assert len(alike) == sought.relevant[query]
+        hits = np.flatnonzero(found.hits[place]) + 1
+        depth = len(alike) if sought.depth is Depth.within_r else len(order)
+        assert hits[hits <= depth].tolist() == [rank for rank in alike if rank <= depth]
+        assert found.first[place] == (alike[0] if alike else 0)
+
+
+def test_the_curve_is_the_precision_where_so_many_matches_are_found():
+    generator = np.random.default_rng(5)
+    hits = generator.random((30, 40)) < 0.3
+    hits[:, 0] = True
+    curves = precisions_at_levels(hits, hits.sum(1))
+    for row, curve in zip(hits, curves, strict=True):
+        ranks = np.flatnonzero(row) + 1
+        for level, precision in enumerate(curve):
+            number = next(count for count in range(1, len(ranks) + 1) if 100 * count >= level * len(ranks))
+            assert precision == pytest.approx(number / ranks[number - 1])
 
 
 # ------------------------------------------------------------------------------------------------------------- float64

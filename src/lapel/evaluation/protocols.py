@@ -8,8 +8,7 @@ from torch import Tensor
 from lapel.catalog import Catalog
 from lapel.config import Metric
 from lapel.errors import LapelError, NothingToScoreError
-from lapel.retrieval import Depth, Neighbors, Scores, equal_pairs, score
-from lapel.retrieval.search import NO_POSITION
+from lapel.retrieval import NO_POSITION, Depth, Neighbors, Scores, equal_pairs, score
 
 
 @dataclass(frozen=True)
@@ -101,13 +100,14 @@ def score_protocol(
         lists = found.neighbors.positions
         positions[mine] = np.where(lists == NO_POSITION, NO_POSITION, theirs[lists])
         similarities[mine] = found.neighbors.scores
-        scored.append((mine[found.queries], found.grades))
+        scored.append((mine[found.queries], found.grades, found.curves))
     if not scored:
         raise NothingToScoreError(f"no query has a match in the gallery ({protocol.rule}): there is nothing to score")
-    queries = np.concatenate([each for each, _ in scored])
+    queries = np.concatenate([each for each, *_ in scored])
     order = np.argsort(queries)
-    grades = {name: np.concatenate([part[name] for _, part in scored])[order] for name in scored[0][1]}
-    return Scores(queries[order], grades, count - len(queries), Neighbors(positions, similarities))
+    grades = {name: np.concatenate([part[name] for _, part, _ in scored])[order] for name in scored[0][1]}
+    curves = np.concatenate([each for *_, each in scored])[order]
+    return Scores(queries[order], grades, count - len(queries), Neighbors(positions, similarities), curves)
 
 
 def _within(exclude: np.ndarray, mine: np.ndarray, theirs: np.ndarray, gallery: int) -> np.ndarray:

@@ -6,12 +6,13 @@ shared out. Equal scores are ordered by gallery position, the lower first.
 """
 
 from lapel.retrieval.pairs import equal_pairs, rows_once
-from lapel.retrieval.scoring import Depth, Scores, grade_lists, score
+from lapel.retrieval.scoring import LEVELS, Depth, Scores, grade_lists, score
 from lapel.retrieval.search import NO_POSITION, Neighbors, search
 from lapel.retrieval.tiles import DEFAULT_MEMORY
 
 __all__ = [
     "DEFAULT_MEMORY",
+    "LEVELS",
     "NO_POSITION",
     "Depth",
     "Neighbors",

@@ -1,6 +1,7 @@
 """Retrieval metrics of each query against the gallery."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -8,9 +9,12 @@ from torch import Tensor
 from lapel.config import Metric
 from lapel.errors import LapelError, NothingToScoreError
 from lapel.retrieval.pairs import count_matches, share_item
-from lapel.retrieval.ranking import Depth, match_ranks
-from lapel.retrieval.search import NO_POSITION, Neighbors, nearest
+from lapel.retrieval.ranking import Depth, Ranking, Sought, rankings
+from lapel.retrieval.search import NO_POSITION, Neighbors, candidates, nearest, settled
 from lapel.retrieval.tiles import DEFAULT_MEMORY, Tiles
+
+# Shares of a query's matches at which precision is told.
+LEVELS = np.linspace(0, 1, 101)
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,20 @@ class Scores:
         grades: metric name -> float64 of each of them.
         unmatched: number of queries without any possible match, which are left out.
         neighbors: lists of all queries, those without a match included.
+        curves: float32 `[queries, 101]`, precision at the rank at which the share 0, 0.01, … 1 of a query's matches (at
+            least one) has been found; None where not all of them were looked for.
     """
 
     queries: np.ndarray
     grades: dict[str, np.ndarray]
     unmatched: int
     neighbors: Neighbors
+    curves: np.ndarray | None
+
+    @property
+    def curve(self) -> np.ndarray | None:
+        """float64 `[101]`: the mean of `curves`."""
+        return None if self.curves is None else self.curves.mean(0, dtype=np.float64)
 
     def means(self) -> dict[str, float]:
         """Metric name -> mean over the queries."""
@@ -86,16 +98,54 @@ def score(
     relevant = count_matches(query_sets, gallery_sets, exclude)
     if not relevant.any():
         raise NothingToScoreError("no query has a match in the gallery: there is nothing to score")
-    found = np.flatnonzero(relevant)
-    neighbors = nearest(tiles, max(*k, listed))
+    length, curves = max(*k, listed), None
+    if depth is Depth.lists:
+        neighbors, deeper = nearest(tiles, length), {}
+    else:
+        sought = Sought(query_sets, gallery_sets, relevant, depth, candidates(tiles, length))
+        neighbors, deeper, curves = _ranked(tiles, sought, length, memory)
     positions = neighbors.positions
     hits = share_item(query_sets[:, None], gallery_sets[positions]) & (positions != NO_POSITION)
-    grades = {name: grade[found] for name, grade in grade_lists(hits, k).items()}
-    if depth is not Depth.lists:
-        ranks = match_ranks(tiles, query_sets, gallery_sets, relevant, depth, memory)
-        graded = [grade_ranks(each, int(relevant[query]), depth) for query, each in ranks]
-        grades |= {name: np.array([each[name] for each in graded]) for name in graded[0]}
-    return Scores(found, grades, int(len(relevant) - len(found)), neighbors)
+    found = np.flatnonzero(relevant)
+    grades = {name: grade[found] for name, grade in (grade_lists(hits, k) | deeper).items()}
+    return Scores(found, grades, int(len(relevant) - len(found)), neighbors, None if curves is None else curves[found])
+
+
+@dataclass(frozen=True)
+class _Graded:
+    """A ranking, the queries in it that have a match, their grades, and their curves where all ranks are known."""
+
+    ranking: Ranking
+    queries: np.ndarray
+    grades: dict[str, np.ndarray]
+    curves: np.ndarray | None
+
+
+def _ranked(
+    tiles: Tiles, sought: Sought, length: int, memory: float
+) -> tuple[Neighbors, dict[str, np.ndarray], np.ndarray | None]:
+    """Lists of all queries; grades and curves of their ranks, which say nothing of those without a match."""
+    count = len(tiles)
+    values = np.full((count, sought.least), -np.inf, dtype=np.float32)
+    positions = np.full((count, sought.least), NO_POSITION)
+    grades: dict[str, np.ndarray] = {}
+    curves = np.zeros((count, len(LEVELS)), dtype=np.float32) if sought.depth is Depth.all else None
+    for part in rankings(tiles, sought, memory, partial(_graded, sought=sought)):
+        queries = part.ranking.queries
+        values[queries], positions[queries] = part.ranking.values, part.ranking.positions
+        for name, each in part.grades.items():
+            grades.setdefault(name, np.full(count, np.nan))[part.queries] = each
+        if curves is not None:
+            curves[part.queries] = part.curves
+    return settled(tiles, values, positions, length), grades, curves
+
+
+def _graded(ranking: Ranking, sought: Sought) -> _Graded:
+    some = np.flatnonzero(sought.relevant[ranking.queries])
+    queries = ranking.queries[some]
+    hits, relevant = ranking.hits[some], sought.relevant[queries]
+    curves = precisions_at_levels(hits, relevant) if sought.depth is Depth.all else None
+    return _Graded(ranking, queries, grade_ranks(hits, ranking.first[some], relevant, sought.depth), curves)
 
 
 def grade_lists(hits: np.ndarray, k: list[int]) -> dict[str, np.ndarray]:
@@ -113,22 +163,46 @@ def grade_lists(hits: np.ndarray, k: list[int]) -> dict[str, np.ndarray]:
     return grades | {f"precision@{each}": found[:, each - 1] / each for each in k}
 
 
-def grade_ranks(ranks: np.ndarray, relevant: int, depth: Depth) -> dict[str, float]:
-    """The other metrics of one query; see `score` for the formulas.
+def grade_ranks(hits: np.ndarray, first: np.ndarray, relevant: np.ndarray, depth: Depth) -> dict[str, np.ndarray]:
+    """The other metrics of each query; see `score` for the formulas.
 
     Args:
-        ranks: int64, of its matches, from 1, ascending: those up to R and at least the first, or all.
-        relevant: number of its matches, R.
+        hits: bool `[queries, ranks]`, best first: as far down as `depth` says.
+        first: int64 `[queries]`, rank of the first match, from 1.
+        relevant: int64 `[queries]`, number of its matches, R; at least 1.
         depth: within_r or all.
 
-    >>> grade_ranks(np.array([1, 3]), 2, Depth.all)
-    {'map@r': 0.5, 'r_precision': 0.5, 'mrr': 1.0, 'map': 0.8333333333333333}
+    >>> grade_ranks(np.array([[True, False, True]]), np.array([1]), np.array([2]), Depth.all)
+    {'map@r': array([0.5]), 'r_precision': array([0.5]), 'mrr': array([1.]), 'map': array([0.83333333])}
     """
-    precisions = np.arange(1, len(ranks) + 1) / ranks
-    within = ranks <= relevant
+    within = hits & (np.arange(hits.shape[1]) < relevant[:, None])
     grades = {
-        "map@r": float(precisions[within].sum() / relevant),
-        "r_precision": float(within.sum() / relevant),
-        "mrr": float(1 / ranks[0]),
+        "map@r": _precisions(within) / relevant,
+        "r_precision": np.count_nonzero(within, axis=1) / relevant,
+        "mrr": 1 / first,
     }
-    return grades | ({"map": float(precisions.sum() / relevant)} if depth is Depth.all else {})
+    return grades | ({"map": _precisions(hits) / relevant} if depth is Depth.all else {})
+
+
+def _precisions(hits: np.ndarray) -> np.ndarray:
+    """float64 `[queries]`: the sum of the precisions at hits, added up one after the other, whatever else is graded."""
+    queries, ranks = np.divmod(np.flatnonzero(hits), hits.shape[1])
+    counts = np.bincount(queries, minlength=len(hits))
+    numbers = np.arange(1, len(queries) + 1) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.bincount(queries, weights=numbers / (ranks + 1), minlength=len(hits))
+
+
+def precisions_at_levels(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """float64 `[queries, levels]`: precision at the rank at which so large a share of the matches has been found.
+
+    Args:
+        hits: bool `[queries, ranks]`, best first, all matches among them.
+        relevant: int64 `[queries]`, their number; at least 1.
+
+    >>> precisions_at_levels(np.array([[True, False, True]]), np.array([2]))[0, [0, 50, 51, 100]]
+    array([1.        , 1.        , 0.66666667, 0.66666667])
+    """
+    ranks = np.flatnonzero(hits) % hits.shape[1] + 1
+    starts = np.cumsum(relevant) - relevant
+    numbers = np.maximum(np.ceil(LEVELS * relevant[:, None] - 1e-9).astype(np.int64), 1)
+    return numbers / ranks[starts[:, None] + numbers - 1]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lapel.config import Metric
 from lapel.errors import LapelError
-from lapel.retrieval.tiles import QUERY_TILE, Tiles
+from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, Tiles
 
 NO_POSITION = -1
 
@@ -64,26 +64,46 @@ def search(
 
 def nearest(tiles: Tiles, k: int) -> Neighbors:
     """As `search`, of queries and gallery that are ready to be compared."""
+    kept = candidates(tiles, k)
+    held = tiles.gallery.new_empty(QUERY_TILE * GALLERY_TILE)
+    parts = [nearest_of_tile(tiles, tile, kept, held) for tile in tiles.query_tiles()]
+    values, positions = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return settled(tiles, values, positions, k)
+
+
+def candidates(tiles: Tiles, k: int) -> int:
+    """How many images float32 has to name for a list of `k`."""
+    return min(k + SPARE, len(tiles.gallery))
+
+
+def settled(tiles: Tiles, values: np.ndarray, positions: np.ndarray, k: int) -> Neighbors:
+    """The lists of float64, from candidates that float32 has named.
+
+    Args:
+        tiles: of queries and gallery.
+        values, positions: `[queries, candidates]`, as `nearest_of_tile` gives them.
+        k: length of the lists.
+    """
     error = tiles.error().cpu().numpy()
-    parts = [_tile_neighbors(tiles, slice(top, top + QUERY_TILE), k, error) for top in range(0, len(tiles), QUERY_TILE)]
+    parts = [_settled_tile(tiles, tile, values[tile], positions[tile], k, error[tile]) for tile in tiles.query_tiles()]
     return Neighbors(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
 
-def _tile_neighbors(tiles: Tiles, tile: slice, k: int, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _settled_tile(
+    tiles: Tiles, tile: slice, values: np.ndarray, positions: np.ndarray, k: int, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Positions and scores of the queries of a tile."""
-    width = len(tiles.gallery)
-    kept = min(k + SPARE, width)
-    values, positions = nearest_of_tile(tiles, tile, kept)
+    width, kept = len(tiles.gallery), values.shape[1]
     found_positions, found_scores = _rescored(tiles, tile, positions, k)
     if kept < width:
         # Nearer than the last candidate no other image can be, but for twice the error.
-        unsure = values[:, -1] >= values[:, k - 1] - 2 * error[tile]
+        unsure = values[:, -1] >= values[:, k - 1] - 2 * error
         for row in np.flatnonzero(unsure & np.isfinite(values[:, -1])).tolist():
             query = slice(tile.start + row, tile.start + row + 1)
-            similarities = tiles.product(query, slice(0, width))[0]
-            lowest = values[row, k - 1] - 2 * error[query.start]
-            candidates = (similarities >= lowest).nonzero()[:, 0].cpu().numpy()[None]
-            one = _rescored(tiles, query, candidates, k)
+            similarities = tiles.product(query, slice(0, width), tiles.gallery.new_empty(1, width))[0]
+            lowest = values[row, k - 1] - 2 * error[row]
+            possible = (similarities >= lowest).nonzero()[:, 0].cpu().numpy()[None]
+            one = _rescored(tiles, query, possible, k)
             found_positions[row], found_scores[row] = one[0][0], one[1][0]
     return found_positions, found_scores
 
@@ -99,21 +119,24 @@ def _rescored(tiles: Tiles, rows: slice, candidates: np.ndarray, k: int) -> tupl
     )
 
 
-def nearest_of_tile(tiles: Tiles, tile: slice, k: int) -> tuple[np.ndarray, np.ndarray]:
+def nearest_of_tile(tiles: Tiles, tile: slice, k: int, held: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """The `k` highest similarities of each query of a tile, and where they are, as float32 tells them.
 
     Args:
         tiles: of queries and gallery.
         tile: its queries.
         k: at most the images of the gallery.
+        held: float32, room for the similarities of a tile; made once, since new memory costs more than the product.
 
     Returns:
         float32 and int64 `[queries, k]`, highest first, the lower position first among equals; -inf and -1 where
         excluded pairs leave fewer.
     """
-    best = _Best(len(tiles.queries[tile]), k, tiles.gallery.device)
+    rows = tile.stop - tile.start
+    best = _Best(rows, k, tiles.gallery.device)
     for part in tiles.parts():
-        best.take(tiles.product(tile, part), part.start)
+        width = part.stop - part.start
+        best.take(tiles.product(tile, part, held[: rows * width].view(rows, width)), part.start)
     values, positions = best.values.cpu().numpy(), best.positions.cpu().numpy()
     positions[np.isneginf(values)] = NO_POSITION
     return values, positions

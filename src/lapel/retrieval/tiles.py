@@ -43,15 +43,19 @@ class Tiles:
     def __len__(self) -> int:
         return len(self.queries)
 
+    def query_tiles(self) -> list[slice]:
+        """The queries, tile after tile."""
+        return [slice(top, min(top + QUERY_TILE, len(self))) for top in range(0, len(self), QUERY_TILE)]
+
     def parts(self) -> list[slice]:
         """The gallery, part after part."""
         width = len(self.gallery)
         return [slice(left, min(left + GALLERY_TILE, width)) for left in range(0, width, GALLERY_TILE)]
 
-    def product(self, rows: slice, part: slice) -> Tensor:
-        """Similarities `[rows, images of the part]` of some queries."""
+    def product(self, rows: slice, part: slice, found: Tensor) -> Tensor:
+        """Similarities `[rows, images of the part]` of some queries, written to `found`, which is given back."""
         tile, gallery = self.queries[rows], self.gallery[part]
-        found = tile @ gallery.T
+        torch.mm(tile, gallery.T, out=found)
         if self.metric is Metric.euclidean:
             found.mul_(2).sub_(self.squares[part]).sub_(tile.square().sum(1, keepdim=True))
         if self.exclude is not None:
@@ -83,7 +87,7 @@ class Tiles:
             for top in range(0, len(block), QUERY_TILE):
                 for part in self.parts():
                     tile = slice(first + top, first + top + QUERY_TILE)
-                    block[top : top + QUERY_TILE, part] = self.product(tile, part)
+                    self.product(tile, part, block[top : top + QUERY_TILE, part])
             yield first, block
 
     def error(self) -> Tensor:
