@@ -152,11 +152,18 @@ class _Best:
 
     def take(self, similarities: Tensor, first: int) -> None:
         """Look at further columns, which begin at position `first`, after all those before."""
-        if first == 0 or similarities.shape[1] % STRIDE:
-            values, columns = highest(similarities, min(self.k, similarities.shape[1]))
-            self._merge(values, columns + first)
-            return
-        rows, columns = self._exceeding(similarities)
+        width = similarities.shape[1]
+        whole = width // STRIDE * STRIDE
+        if first == 0 and whole // STRIDE < self.k:  # no more blocks than places: there is nothing to pass over
+            whole = 0
+        if whole:
+            self._take_blocks(similarities[:, :whole], first)
+        if whole < width:
+            values, columns = highest(similarities[:, whole:], min(self.k, width - whole))
+            self._merge(values, columns + first + whole)
+
+    def _take_blocks(self, similarities: Tensor, first: int) -> None:
+        rows, columns = self._exceeding(similarities, first)
         if not len(rows):
             return
         # Side by side: the c-th of a row's newcomers goes into column c.
@@ -168,11 +175,15 @@ class _Best:
         positions[rows, slots] = columns + first
         self._merge(values, positions)
 
-    def _exceeding(self, similarities: Tensor) -> tuple[Tensor, Tensor]:
+    def _exceeding(self, similarities: Tensor, first: int) -> tuple[Tensor, Tensor]:
         """Where values are above the last one kept, ascending: blocks of columns with a low maximum are passed over."""
+        blocks = similarities.unflatten(1, (STRIDE, -1))  # a block is a column of this: maxima go along rows
+        maxima = blocks.amax(1)
         lowest = self.values[:, -1]
-        blocks = similarities.view(len(similarities), STRIDE, -1)  # a block is a column of this: maxima go along rows
-        rows, places = (blocks.amax(1) > lowest[:, None]).nonzero(as_tuple=True)
+        if first == 0:  # nothing is kept yet: the k-th highest maximum is reached by k values at least
+            reached = maxima.topk(self.k, dim=1).values[:, -1]
+            lowest = torch.nextafter(reached, torch.full_like(reached, -torch.inf))
+        rows, places = (maxima > lowest[:, None]).nonzero(as_tuple=True)
         inside = blocks[rows, :, places] > lowest[rows, None]
         hit, layer = inside.nonzero(as_tuple=True)
         keys = rows[hit] * similarities.shape[1] + layer * blocks.shape[2] + places[hit]
