@@ -195,6 +195,21 @@ def logged_to(path: Path) -> Iterator[None]:
         handler.close()
 
 
+def read_train_summary(run: Path) -> dict[str, Any]:
+    """What a run's `train.json` says; empty where training has not ended.
+
+    Raises:
+        LapelError: it is damaged.
+    """
+    path = run / "train.json"
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise LapelError(f"{path}: is damaged ({error})") from error
+
+
 def best_finished(folder: Path) -> Path | None:
     """The finished trial of a sweep folder with the highest score on val; None where none finished."""
     scores = {}

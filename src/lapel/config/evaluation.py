@@ -101,6 +101,8 @@ class EvaluateConfig(Options):
     """For nDCG: columns of the catalogue, and what an equal value in each is worth, as in `[colour:1,gender:2]`."""
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
+    report: bool = True
+    """Whether `report.html` is made."""
     accelerator: Accelerator = Accelerator.auto
     data: MovedData = field(default_factory=MovedData)
     memory: float = option(256.0, above=0)

@@ -1,70 +1,40 @@
 """The scores of a model on one split, and what a reader needs to trust them."""
 
 import logging
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from lapel.catalog import Catalog
 from lapel.config import EvaluateConfig, Label, Metric, Split
 from lapel.devices import choose_device
 from lapel.encoder import embed
 from lapel.errors import LapelError, NothingToScoreError
 from lapel.evaluation.classification import confusion, nearest_classes
+from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.graded import codes_of, ndcg
 from lapel.evaluation.intervals import bootstrap
-from lapel.evaluation.protocols import Protocol, protocol_of, score_protocol
+from lapel.evaluation.protocols import protocol_of, score_protocol
+from lapel.evaluation.reporting import LISTED, report_content
 from lapel.evaluation.subjects import Raw, Subject, subject_of
 from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import choose_pairs, similarities, verification
 from lapel.examples import MATCHES, examples, spread
 from lapel.images.store import ImageStore, open_store
-from lapel.retrieval import Scores, rows_once
+from lapel.report import write_report
+from lapel.retrieval import rows_once
 from lapel.runs import QUERIES_FILE, write_json, written_whole
 
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Evaluated:
-    """A model's embeddings of a split, and its scores.
-
-    Args:
-        config: what was asked for.
-        subject: what is scored.
-        protocol: queries and gallery.
-        raw: embeddings of the queries before normalisation.
-        embeddings: of the queries, and of the gallery, as the metric compares them.
-        items: int64 `[images, most]` of either, filled up with -1.
-        unseen: whether training is known to have seen none of the queries' items.
-        scores: of the queries with a match, and the lists of all.
-    """
-
-    config: EvaluateConfig
-    subject: Subject
-    protocol: Protocol
-    raw: Tensor
-    embeddings: tuple[Tensor, Tensor]
-    items: tuple[np.ndarray, np.ndarray]
-    unseen: bool
-    scores: Scores
-
-    @property
-    def catalog(self) -> Catalog:
-        """Whose split is scored."""
-        return self.subject.catalog
-
-
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Score a run, or a pretrained encoder, and write what was found into `evaluation/`.
 
-    That is `metrics.json`, `queries.parquet`, the tables `items.csv`, `categories.csv` and `confusion.csv`, and
-    `examples.png`: in the run's folder, those of other data, splits, checkpoints and protocols in `evaluation/<name>/`.
-    A pretrained encoder gets a folder of its own below `runs/`.
+    That is `metrics.json`, `queries.parquet`, the tables `items.csv`, `categories.csv` and `confusion.csv`,
+    `examples.png`, and `report.html` with its `figures/`: in the run's folder, those of other data, splits, checkpoints
+    and protocols in `evaluation/<name>/`. A pretrained encoder gets a folder of its own below `runs/`.
 
     Returns:
         What metrics.json holds: `recall@1` and the other means, `intervals` of them, and `protocol`.
@@ -79,16 +49,20 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     predicted = nearest_classes(
         found.scores.neighbors.positions, found.catalog.categories[found.protocol.gallery], config.vote
     )
+    pairs = _pairs(found)
     result = {
         **{name: float(np.nanmean(each)) for name, each in grades.items()},
         **_classified(found, predicted),
-        **_verified(found),
+        **(verification(*pairs, config.verification.fpr) if pairs is not None else {}),
         "intervals": _intervals(found, grades),
         "protocol": _card(found),
     }
     write_json(subject.folder / "metrics.json", result)
-    _write_tables(found, predicted)
+    tables = _tables(found, predicted)
+    _write_tables(found, tables)
     _write_examples(found, store)
+    if config.report:
+        write_report(report_content(found, store, result, pairs, tables), subject.folder)
     logger.info("evaluated %s on %s: %s", subject.name, config.split.name, subject.folder / "metrics.json")
     return result
 
@@ -103,7 +77,7 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
     sets, trained = catalog.item_sets, subject.trained_on
     items = sets[protocol.queries], sets[protocol.gallery]
     unseen = trained is not None and not trained & catalog.items_of(protocol.queries)
-    listed = max(config.vote, MATCHES)
+    listed = max(config.vote, MATCHES, LISTED)
     scores = score_protocol(protocol, embeddings, items, metric, config.k, config.memory, listed)
     return Evaluated(config, subject, protocol, raw[query_places], embeddings, items, unseen, scores)
 
@@ -136,15 +110,14 @@ def _classified(found: Evaluated, predicted: np.ndarray) -> dict[str, float]:
     return told
 
 
-def _verified(found: Evaluated) -> dict[str, float]:
-    """Verification over pairs; nothing where there are matches alone."""
-    options, protocol = found.config.verification, found.protocol
+def _pairs(found: Evaluated) -> tuple[np.ndarray, np.ndarray] | None:
+    """Similarities of pairs, and which of them are a match; None where there are matches alone, or none."""
+    options = found.config.verification
     try:
-        pairs = choose_pairs(*found.items, protocol.exclude, options.pairs, options.seed)
+        pairs = choose_pairs(*found.items, found.protocol.exclude, options.pairs, options.seed)
     except NothingToScoreError:
-        return {}
-    similarity = similarities(*found.embeddings, pairs, found.subject.metric)
-    return verification(similarity, pairs.alike, options.fpr)
+        return None
+    return similarities(*found.embeddings, pairs, found.subject.metric), pairs.alike
 
 
 def _intervals(found: Evaluated, grades: dict[str, np.ndarray]) -> dict[str, list[float]]:
@@ -183,17 +156,22 @@ def _card(found: Evaluated) -> dict[str, Any]:
     }
 
 
-def _write_tables(found: Evaluated, predicted: np.ndarray) -> None:
-    """Scores of each query, by item and by category, and which categories are taken for which."""
+def _tables(found: Evaluated, predicted: np.ndarray) -> dict[str, pd.DataFrame]:
+    """Scores by item and by category, and which categories are taken for which."""
     catalog, rows = found.catalog, found.protocol.queries[found.scores.queries]
     names = np.asarray(catalog.item_names, dtype=object), np.asarray(catalog.category_names, dtype=object)
     mixed = confusion(catalog.categories[found.protocol.queries], predicted, len(catalog.category_names))
     known = mixed.any(0) | mixed.any(1)
-    tables = {
+    return {
         "items": grades_by(names[0][catalog.items[rows]], found.scores.grades),
         "categories": grades_by(names[1][catalog.categories[rows]], found.scores.grades),
         "confusion": pd.DataFrame(mixed[known][:, known], names[1][known], names[1][known]).rename_axis("true"),
     }
+
+
+def _write_tables(found: Evaluated, tables: dict[str, pd.DataFrame]) -> None:
+    """Scores of each query, and the tables."""
+    rows = found.protocol.queries[found.scores.queries]
     with written_whole(found.subject.folder / QUERIES_FILE) as temporary:
         pd.DataFrame({"row": rows, **found.scores.grades}).to_parquet(temporary, index=False)
     for name, table in tables.items():

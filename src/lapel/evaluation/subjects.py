@@ -43,6 +43,7 @@ class Subject:
         origin: what the protocol says of the weights.
         trained_on: names of the items that training has seen; None where nothing is known of it.
         classifier: of a Cat variant, where its classes are the catalogue's.
+        run: its folder; None for a pretrained encoder.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Subject:
     origin: dict[str, Any]
     trained_on: set[str] | None = None
     classifier: Classifier | None = None
+    run: Path | None = None
 
 
 def subject_of(config: EvaluateConfig) -> Subject:
@@ -83,6 +85,7 @@ def subject_of(config: EvaluateConfig) -> Subject:
         origin=origin,
         trained_on=catalog.items_of(catalog.rows("train")) if own else None,
         classifier=_classifier(run, catalog) if own else None,
+        run=run.folder,
     )
 
 

@@ -1,0 +1,20 @@
+"""The report: one page that shows what an evaluation found, with its figures also as PNG files."""
+
+from lapel.report.content import Content, Hub, MapPoints, Picture, Query
+from lapel.report.hubs import Occurrences, occurrences
+from lapel.report.page import write_report
+from lapel.report.pictures import thumbnails
+from lapel.report.projection import project
+
+__all__ = [
+    "Content",
+    "Hub",
+    "MapPoints",
+    "Occurrences",
+    "Picture",
+    "Query",
+    "occurrences",
+    "project",
+    "thumbnails",
+    "write_report",
+]

@@ -1,0 +1,212 @@
+"""The report's figures, drawn by matplotlib without a display: for the page as SVG, and for papers as PNG."""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from lapel.report.content import Content
+
+MATCH, OTHER, INK, FAINT = "#1a7f4b", "#c2413b", "#24292f", "#d0d7de"
+MAIN = "#2457a6"
+
+# Categories that are drawn: more would be too small to read.
+BARS = 30
+CELLS = 30
+
+# From so many categories on the cells of the confusion matrix are too small for numbers.
+NUMBERED = 15
+
+# Small enough that text is still read on a phone, where a figure is as wide as the screen.
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "svg.hashsalt": "lapel",
+}
+
+
+def figures(content: Content) -> Iterator[tuple[str, Figure]]:
+    """Name and figure of everything that there is something to draw of."""
+    drawn: list[tuple[str, Callable[[Content, Axes], None], tuple[float, float], bool]] = [
+        ("recall", _recall, (4.8, 3.1), True),
+        ("precision_recall", _precision_recall, (4.8, 3.1), content.curve is not None),
+        ("distances", _distances, (4.8, 3.1), content.similarities is not None),
+        ("hubs", _hubs, (4.8, 3.1), True),
+        ("categories", _categories, (4.8, 0.9 + 0.24 * min(BARS, len(content.categories))), True),
+        ("confusion", _confusion, _confusion_size(content), len(content.confusion) > 1),
+        ("map", _map, (6.4, 6.0), True),
+        ("training", _training, (4.8, 3.1), len(content.history) > 0),
+    ]
+    for name, draw, size, wanted in drawn:
+        if wanted:
+            with _styled():
+                figure = Figure(figsize=size, layout="constrained")
+                FigureCanvasAgg(figure)
+                draw(content, figure.add_subplot())
+                yield name, figure
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    with mpl.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
+        yield
+
+
+def as_svg(figure: Figure) -> str:
+    """An SVG element, the same text each time."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    return file.getvalue()[file.getvalue().index("<svg") :]
+
+
+def _recall(content: Content, axes: Axes) -> None:
+    ranks = np.arange(1, len(content.recalls) + 1)
+    axes.plot(ranks, content.recalls, color=MAIN, linewidth=2)
+    for k in (1, 10):
+        if k <= len(ranks):
+            axes.plot(k, content.recalls[k - 1], "o", color=MAIN)
+            axes.annotate(
+                f"@{k}: {content.recalls[k - 1]:.3f}", (k, content.recalls[k - 1]), (8, -14), textcoords="offset points"
+            )
+    axes.set_xlabel("K, images looked at")
+    axes.set_ylabel("recall@K")
+    low = float(content.recalls.min())
+    axes.set_ylim(max(0.0, low - 0.35 * (1 - low) - 0.02), 1.005)
+    axes.grid(color=FAINT, linewidth=0.6)
+
+
+def _precision_recall(content: Content, axes: Axes) -> None:
+    assert content.curve is not None
+    shares = np.linspace(0, 1, len(content.curve))
+    axes.plot(shares, content.curve, color=MAIN, linewidth=2)
+    axes.fill_between(shares, content.curve, color=MAIN, alpha=0.12, linewidth=0)
+    axes.set_xlabel("share of the matches found")
+    axes.set_ylabel("precision until there")
+    axes.set_ylim(0, 1.02)
+    axes.set_xlim(0, 1)
+    axes.grid(color=FAINT, linewidth=0.6)
+
+
+def _distances(content: Content, axes: Axes) -> None:
+    assert content.similarities is not None
+    assert content.alike is not None
+    cosine = content.result["protocol"]["metric"] == "cosine"
+    values = content.similarities if cosine else -content.similarities
+    edges = np.linspace(float(values.min()), max(float(values.max()), float(values.min()) + 1e-6), 61)
+    for alike, colour, label, style in ((False, OTHER, "different items", "--"), (True, MATCH, "same item", "-")):
+        shares, _ = np.histogram(values[content.alike == alike], edges, density=True)
+        middles = (edges[1:] + edges[:-1]) / 2
+        axes.plot(middles, shares, color=colour, linestyle=style, linewidth=1.6, label=label)
+        axes.fill_between(middles, shares, color=colour, alpha=0.15, linewidth=0)
+    axes.set_xlabel("cosine similarity" if cosine else "euclidean distance")
+    axes.set_yscale("function", functions=(np.sqrt, np.square))  # a good model's matches are one tall spike
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("density of pairs (square root)")
+    axes.set_yticks([])
+    axes.legend(frameon=False)
+
+
+def _hubs(content: Content, axes: Axes) -> None:
+    found = content.occurrences
+    most = int(found.counts.max())
+    edges = np.unique(np.linspace(0, most + 1, min(most + 2, 41)).round())
+    axes.hist(found.counts, bins=edges.tolist(), color=MAIN, alpha=0.85)
+    axes.set_yscale("log")
+    axes.set_xlabel(f"top-{found.k} lists in which an image stands")
+    axes.set_ylabel("images")
+    axes.axvline(float(found.counts.mean()), color=INK, linestyle="--", linewidth=1, label="mean")
+    axes.legend(frameon=False)
+
+
+def _categories(content: Content, axes: Axes) -> None:
+    shown = content.categories.iloc[:BARS].iloc[::-1]
+    metric = "map@r" if "map@r" in shown else "recall@1"
+    places = np.arange(len(shown))
+    axes.barh(places, shown[metric], color=MAIN, alpha=0.85, height=0.7)
+    for place, value in enumerate(shown[metric]):
+        axes.text(min(value + 0.01, 1.0), place, f"{value:.2f}", va="center", fontsize=8)
+    axes.set_yticks(places, [_short(name) for name in shown["name"]], fontsize=8)
+    axes.set_xlim(0, 1.1)
+    axes.set_ylim(-0.6, len(shown) - 0.4)
+    axes.set_xlabel("MAP@R" if metric == "map@r" else metric)
+
+
+def _confusion_size(content: Content) -> tuple[float, float]:
+    side = 1.9 + 0.3 * min(CELLS, len(content.confusion))
+    return max(4.2, side), max(3.6, side - 0.3)
+
+
+def _confusion(content: Content, axes: Axes) -> None:
+    table = largest(content)
+    counts = table.to_numpy(dtype=np.float64)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    names = [_short(name) for name in table.index]
+    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set_xlabel("taken for")
+    axes.set_ylabel("true category")
+    if len(names) <= NUMBERED:
+        for row, column in np.argwhere(counts).tolist():
+            colour = "white" if shares[row, column] > 0.5 else INK
+            axes.text(
+                column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour
+            )
+
+
+def largest(content: Content) -> pd.DataFrame:
+    """The confusion matrix of the categories with most queries."""
+    order = np.argsort(-content.confusion.sum(axis=1).to_numpy(), kind="stable")[:CELLS]
+    names = content.confusion.index[np.sort(order)]
+    return content.confusion.loc[names, names]
+
+
+def _map(content: Content, axes: Axes) -> None:
+    points = content.points
+    colours = mpl.colormaps["tab20"].colors  # pyright: ignore[reportAttributeAccessIssue]
+    sizes = np.bincount(points.groups, minlength=len(points.names))
+    shown = np.argsort(-sizes, kind="stable")[: len(colours) - 1]
+    rest = ~np.isin(points.groups, shown)
+    size = float(np.clip(20_000 / max(1, len(points.places)), 2, 30))
+    if rest.any():
+        axes.scatter(*points.places[rest].T, s=size, color=FAINT, linewidths=0, label="others")
+    for number, group in enumerate(shown):
+        chosen = points.groups == group
+        if chosen.any():
+            name = _short(points.names[group])
+            axes.scatter(*points.places[chosen].T, s=size, color=colours[number], linewidths=0, label=name)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(f"{len(points.places):,} images, by {points.method}", fontsize=10)
+    axes.legend(frameon=False, fontsize=7, markerscale=3, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.01))
+
+
+def _training(content: Content, axes: Axes) -> None:
+    epochs = [each["epoch"] for each in content.history]
+    for name, colour, style in (("recall@1", MAIN, "-"), ("map@r", MATCH, "--")):
+        values = [each[name] for each in content.history if name in each]
+        if len(values) == len(epochs):
+            axes.plot(epochs, values, style, color=colour, marker="o", markersize=3, label=name)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("score on val")
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.legend(frameon=False)
+
+
+def _short(name: object) -> str:
+    """A name as an axis has room for it; what would be read as a formula is not."""
+    told = " ".join(str(name).replace("$", r"\$").split())
+    return told if len(told) <= 22 else told[:21] + "…"

@@ -1,0 +1,168 @@
+"""The page itself: a template, filled."""
+
+import base64
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from lapel.report.content import Content, MapPoints
+from lapel.report.drawings import CELLS, as_svg, figures, largest
+from lapel.report.pictures import Sheets, as_uri, sheets
+from lapel.runs import written_whole
+
+# Characters that the map's pictures may take: the page stays below 8 MB with all else that is in it.
+MOST_PICTURES = 4_500_000
+
+# Coordinates are whole numbers of so many steps.
+STEPS = 65535
+
+HEADLINES = (
+    "recall@1",
+    "recall@10",
+    "precision@10",
+    "map@r",
+    "mrr",
+    "category_accuracy@5",
+    "classifier_accuracy",
+    "auc",
+)
+
+DPI = 160
+CONFUSED = 10
+
+# What the protocol card says, in words.
+LABELS = {
+    "data": "Data",
+    "split": "Part",
+    "split_hash": "Hash of its rows",
+    "queries": "Queries",
+    "queries_without_match": "Queries without any match, left out",
+    "gallery": "Images searched in",
+    "comparison": "Compared",
+    "self_match": "Itself",
+    "queries_in_gallery": "Queries that are in the gallery, too",
+    "seen_in_training": "Images seen in training",
+    "items_seen_in_training": "Items seen in training",
+    "metric": "Metric",
+    "normalized": "Unit vectors",
+    "graded": "Gains for nDCG",
+    "intervals": "Intervals",
+    "post_processing": "Post-processing",
+    "search": "Search",
+    "checkpoint": "Checkpoint",
+    "step": "Step",
+    "trained_on": "Trained on",
+    "encoder": "Encoder",
+}
+
+
+def write_report(content: Content, folder: Path) -> Path:
+    """Write `report.html`, and the figures as PNG files into `figures/`.
+
+    Args:
+        content: what it shows.
+        folder: of the evaluation.
+
+    Returns:
+        The page: one file that needs no other and asks for none.
+    """
+    drawn = {}
+    for name, figure in figures(content):
+        drawn[name] = Markup(as_svg(figure))
+        with written_whole(folder / "figures" / f"{name}.png") as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    page = folder / "report.html"
+    with written_whole(page) as temporary:
+        temporary.write_text(render(content, drawn), encoding="utf-8")
+    return page
+
+
+def render(content: Content, drawn: dict[str, Markup]) -> str:
+    """The page's text.
+
+    Args:
+        content: what it shows.
+        drawn: name of each figure -> SVG.
+    """
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["uri"] = as_uri
+    pictures = sheets(content.points.pixels, MOST_PICTURES)
+    template = environment.from_string(_file("page.html"))
+    return template.render(
+        content=content,
+        card=content.result["protocol"],
+        headlines=[name for name in HEADLINES if name in content.result],
+        scores={name: each for name, each in content.result.items() if isinstance(each, float)},
+        drawn=drawn,
+        lines=card_lines(content.result["protocol"]),
+        confused=_confused(content),
+        cells=CELLS,
+        left_out=max(0, len(content.confusion) - len(largest(content))),
+        points=pictures.pictures,
+        map_data=map_data(content.points, pictures),
+        style=Markup(_file("page.css")),
+        script=Markup(_file("map.js")),
+    )
+
+
+def card_lines(card: dict[str, Any]) -> list[tuple[str, str]]:
+    """Label and text of each entry of a protocol card."""
+    return [(LABELS.get(name, name.replace("_", " ").capitalize()), _told(name, value)) for name, value in card.items()]
+
+
+def _told(name: str, value: Any) -> str:
+    if value is None:
+        return "not known" if name == "items_seen_in_training" else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return str(value) if name == "step" else f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_told(key, each)}" for key, each in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(_told(name, each) for each in value) or "none"
+    return str(value)
+
+
+def _file(name: str) -> str:
+    return resources.files("lapel.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _confused(content: Content) -> list[tuple[str, str, int, float]]:
+    """The pairs of categories that are mixed up most often: true one, taken for, queries, share of the true one's."""
+    counts = content.confusion.to_numpy().copy()
+    totals = counts.sum(1)
+    np.fill_diagonal(counts, 0)
+    order = np.argsort(-counts, axis=None, kind="stable")[:CONFUSED]
+    rows, columns = np.unravel_index(order, counts.shape)
+    names = [str(name) for name in content.confusion.index]
+    return [
+        (names[row], names[column], int(counts[row, column]), float(counts[row, column] / totals[row]))
+        for row, column in zip(rows, columns, strict=True)
+        if counts[row, column]
+    ]
+
+
+def map_data(points: MapPoints, pictures: Sheets) -> Markup:
+    """The map's data as JSON that may stand in a page: of the points that have a picture."""
+    count = pictures.pictures
+    places = points.places[:count]
+    low, spread = places.min(0), max(float(np.ptp(places, axis=0).max()), 1e-9)
+    steps = np.round((places - low) / spread * STEPS).astype("<u2")
+    content: dict[str, Any] = {
+        "places": base64.b64encode(steps.tobytes()).decode(),
+        "groups": points.groups[:count].tolist(),
+        "names": points.names,
+        "captions": points.captions[:count],
+        "sheets": pictures.uris,
+        "columns": pictures.columns,
+        "width": pictures.width,
+        "height": pictures.height,
+    }
+    # "</script>" or "<!--" in a name would end the element it stands in.
+    return Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"))

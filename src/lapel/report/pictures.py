@@ -1,0 +1,97 @@
+"""Pixels as they stand in a page: small WebP files, in text."""
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from lapel.figures import as_picture
+
+# Longest side of a picture beside a query.
+SHOWN_SIDE = 120
+
+# The map's pictures: longest side, how many a side of a sheet, and the qualities that are tried until all fit.
+THUMB_SIDE = 48
+SHEET = 16
+QUALITIES = (75, 55, 35, 20)
+
+
+def as_uri(pixels: np.ndarray) -> str:
+    """A picture of uint8 `[1 or 3, height, width]` as a data address."""
+    picture = as_picture(pixels)
+    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
+    return _uri(picture, 85)
+
+
+def _uri(picture: Image.Image, quality: int) -> str:
+    file = io.BytesIO()
+    picture.save(file, format="WEBP", quality=quality, method=4)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+@dataclass(frozen=True)
+class Sheets:
+    """Many small pictures on few large ones, row after row.
+
+    Args:
+        uris: data address of each sheet.
+        columns: pictures in a line, and lines on a sheet.
+        width, height: of a picture, in pixels.
+        pictures: how many there are.
+    """
+
+    uris: list[str]
+    columns: int
+    width: int
+    height: int
+    pictures: int
+
+
+def sheets(pixels: np.ndarray, most: int) -> Sheets:
+    """As many of the pictures as fit, the first ones, at the best quality at which all do, or at the least.
+
+    Args:
+        pixels: uint8 `[pictures, 1 or 3, height, width]`.
+        most: characters that the addresses may take.
+    """
+    drawn, (height, width) = _drawn(pixels), pixels.shape[2:]
+    uris: list[str] = []
+    for quality in QUALITIES:
+        uris = [_uri(sheet, quality) for sheet in drawn]
+        if sum(map(len, uris)) <= most:
+            return Sheets(uris, SHEET, width, height, len(pixels))
+    fitting = int(np.searchsorted(np.cumsum([len(uri) for uri in uris]), most, side="right"))
+    return Sheets(uris[:fitting], SHEET, width, height, min(len(pixels), fitting * SHEET**2))
+
+
+def thumbnails(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """uint8 `[pictures, 1 or 3, height, width]`, no side longer than the map shows.
+
+    Args:
+        parts: uint8 `[some, 1 or 3, height, width]` of the pictures.
+    """
+    return np.concatenate([_shrunk(part) for part in parts])
+
+
+def _shrunk(pixels: np.ndarray) -> np.ndarray:
+    scale = THUMB_SIDE / max(pixels.shape[2:])
+    if scale >= 1:
+        return pixels
+    size = [max(1, round(side * scale)) for side in pixels.shape[2:]]
+    return F.interpolate(torch.from_numpy(pixels), size, mode="bilinear", antialias=True).numpy()
+
+
+def _drawn(pixels: np.ndarray) -> list[Image.Image]:
+    height, width = pixels.shape[2:]
+    drawn = []
+    for start in range(0, len(pixels), SHEET**2):
+        sheet = Image.new("RGB", (SHEET * width, SHEET * height), "white")
+        for number, each in enumerate(pixels[start : start + SHEET**2]):
+            sheet.paste(as_picture(each), (number % SHEET * width, number // SHEET * height))
+        drawn.append(sheet)
+    return drawn

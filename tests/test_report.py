@@ -1,0 +1,289 @@
+"""The report: complete, correct, safe against names, and of bounded size."""
+
+import base64
+import io
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import lapel
+from lapel.report import Content, Hub, MapPoints, Picture, Query, occurrences, project, thumbnails, write_report
+from lapel.report.hubs import Occurrences
+from lapel.report.page import card_lines
+from lapel.report.pictures import SHEET, THUMB_SIDE, sheets
+
+HOSTILE = '</script><script>alert("1")</script>" onerror=\'x\' <!-- ]]> & $x^2$ ñ'
+
+
+def pixels_of(seed: int, channels: int = 1, height: int = 12, width: int = 9) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (channels, height, width)).astype(np.uint8)
+
+
+def points_of(count: int, names: list[str], channels: int = 1) -> MapPoints:
+    generator = np.random.default_rng(0)
+    pixels = np.stack([pixels_of(number, channels) for number in range(count)])
+    groups = generator.integers(0, len(names), count)
+    places = generator.standard_normal((count, 2)).astype(np.float32)
+    return MapPoints(places, groups, names, [names[group] for group in groups], pixels, "PCA", count + 5)
+
+
+def content_of(names: list[str], channels: int = 1) -> Content:
+    """A small report's content, of made-up numbers."""
+    generator = np.random.default_rng(1)
+    card = {
+        "data": names[0], "split": "test", "queries": 40, "gallery": 41, "seen_in_training": False,
+        "items_seen_in_training": True, "metric": "cosine", "intervals": "95% by 10 resamples of queries",
+        "step": 12000, "graded": {}, "checkpoint": None,
+    }  # fmt: skip
+    result = {
+        "recall@1": 0.8125, "map@r": 0.6251, "auc": 0.9, "intervals": {"recall@1": [0.7111, 0.9222]}, "protocol": card,
+    }  # fmt: skip
+    picture = Picture(pixels_of(3, channels), names[0])
+    query = Query(picture, 0.25, [replace(picture, right=True), replace(picture, right=False)])
+    table = pd.DataFrame({"name": names, "queries": 4, "map@r": 0.5})
+    counts = generator.integers(0, 9, (len(names), len(names)))
+    return Content(
+        title=names[0],
+        result=result,
+        recalls=np.linspace(0.8, 1, 50),
+        curve=np.linspace(1, 0.2, 101),
+        similarities=generator.uniform(-1, 1, 500).astype(np.float32),
+        alike=generator.random(500) < 0.5,
+        categories=table,
+        confusion=pd.DataFrame(counts, names, names),
+        best=[query],
+        worst=[query],
+        occurrences=occurrences(generator.integers(0, 41, (40, 10)), 41, 10),
+        hubs=[Hub(picture, 7, 3)],
+        points=points_of(60, names, channels),
+        history=[{"epoch": 1.0, "recall@1": 0.5, "map@r": 0.4}, {"epoch": 2.0, "recall@1": 0.6, "map@r": 0.5}],
+        config=f"name: {names[0]}\n",
+    )
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text outside of scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.data = ""
+        self.inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.text += " "
+        self.inside = "data" if dict(attrs).get("id") == "data" else tag
+
+    def handle_endtag(self, tag: str) -> None:
+        del tag
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self.inside == "data":
+            self.data += data
+        elif self.inside not in ("script", "style"):
+            self.text += data
+
+
+def written(content: Content, folder: Path) -> Page:
+    return Page(write_report(content, folder).read_text(encoding="utf-8"))
+
+
+def test_names_are_text_wherever_they_stand(tmp_path: Path):
+    plain, hostile = (written(content_of([name, "coat"]), tmp_path / name[:1]) for name in ("shirt", HOSTILE))
+    drawn = {"use", "path", "g", "defs"}  # letters
+    tags = [[tag for tag, _ in page.tags if tag not in drawn] for page in (plain, hostile)]
+    assert tags[0] == tags[1]
+    assert not any(key.startswith("on") for _, attributes in hostile.tags for key in attributes)
+    assert HOSTILE in hostile.text
+    assert json.loads(hostile.data)["names"] == [HOSTILE, "coat"]
+    assert json.loads(hostile.data)["captions"][0] in (HOSTILE, "coat")
+
+
+def test_the_page_asks_for_nothing(tmp_path: Path):
+    page = written(content_of(["shirt", "coat"]), tmp_path)
+    for tag, attributes in page.tags:
+        assert tag not in ("link", "iframe", "object", "embed", "base")
+        for key in ("src", "href", "srcset", "action", "data", "xlink:href"):
+            value = attributes.get(key)
+            assert value is None or value.startswith(("data:", "#")), (tag, key, value)
+    text = (tmp_path / "report.html").read_text()
+    assert not re.search(r"@import|url\((?!#|\$\{data)|fetch\(|XMLHttpRequest|WebSocket|sendBeacon", text)
+    assert "default-src 'none'" in text
+
+
+def test_every_number_is_the_one_of_metrics_json(trained_run: Path):
+    folder = trained_run / "evaluation"
+    page, metrics = Page((folder / "report.html").read_text()), json.loads((folder / "metrics.json").read_text())
+    for name, value in metrics.items():
+        if isinstance(value, float):
+            assert re.search(rf"{re.escape(name)}\s+{value:.4f}", page.text), name
+    for low, high in metrics["intervals"].values():
+        assert f"{low:.4f} to {high:.4f}" in page.text
+    card = metrics["protocol"]
+    assert f"{card['queries']:,} queries of the test part of wardrobe" in " ".join(page.text.split())
+    assert card["split_hash"] in page.text
+    assert "Training has seen none of these items" in page.text
+    assert "widths:" in page.text  # the config
+    names = {path.stem for path in (folder / "figures").iterdir()}
+    expected = {"recall", "precision_recall", "distances", "hubs", "categories", "confusion", "map", "training"}
+    assert names == expected
+    for path in (folder / "figures").iterdir():
+        assert min(Image.open(path).size) > 300
+
+
+def test_scores_of_training_images_are_told_in_red(trained_run: Path):
+    result = lapel.evaluate(lapel.compose("evaluate", [f"run={trained_run}", "split=train", "bootstrap.samples=0"]))
+    folder = trained_run / "evaluation" / "train"
+    page = Page((folder / "report.html").read_text())
+    assert result["protocol"]["seen_in_training"]
+    assert ("p", {"class": "banner danger", "role": "alert"}) in page.tags
+    assert "These are images that the model was trained on" in page.text
+    ordinary = Page((trained_run / "evaluation" / "report.html").read_text())
+    assert "banner danger" not in [attributes.get("class") for _, attributes in ordinary.tags]
+
+
+def test_no_report_where_none_is_wanted(trained_run: Path):
+    lapel.evaluate(lapel.compose("evaluate", [f"run={trained_run}", "split=val", "report=false"]))
+    assert (trained_run / "evaluation" / "val" / "metrics.json").is_file()
+    assert not (trained_run / "evaluation" / "val" / "report.html").exists()
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path):
+    content = content_of(["shirt", "coat", "bag"], channels=3)
+    pages = [write_report(content, tmp_path / name).read_bytes() for name in ("a", "b")]
+    assert pages[0] == pages[1]
+
+
+CHANGES: dict[str, Callable[[Content], Content]] = {
+    "no pairs": lambda content: replace(content, similarities=None, alike=None),
+    "no curve": lambda content: replace(content, curve=None),
+    "no training": lambda content: replace(content, history=[]),
+    "no intervals": lambda content: replace(content, result={**content.result, "intervals": {}}),
+    "one point": lambda content: replace(content, points=points_of(1, ["shirt"])),
+    "no hubs": lambda content: replace(
+        content, hubs=[], occurrences=Occurrences(np.zeros(5, np.int64), 10, 0.0, 1.0, 0.0)
+    ),
+    "distances": lambda content: replace(
+        content, result={**content.result, "protocol": {**content.result["protocol"], "metric": "euclidean"}}
+    ),
+    "unknown training": lambda content: replace(
+        content, result={**content.result, "protocol": {**content.result["protocol"], "items_seen_in_training": None}}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_report_of_less(change: str, tmp_path: Path):
+    page = written(CHANGES[change](content_of(["shirt", "coat"])), tmp_path)
+    assert "0.8125" in page.text
+    figures = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert ("distances" in figures) == (change != "no pairs")
+    assert ("training" in figures) == (change != "no training")
+    assert ("It is not known" in page.text) == (change == "unknown training")
+
+
+@pytest.mark.parametrize("count", [1, 16, 70])
+def test_any_number_of_categories(count: int, tmp_path: Path):
+    page = written(content_of([f"category {number}" for number in range(count)]), tmp_path)
+    assert ("Confusion matrix" in page.text) == (count > 1)
+    assert (f"the other {count - 30} are in confusion.csv" in page.text) == (count > 30)
+
+
+def test_before_and_after_and_the_index_are_shown(tmp_path: Path):
+    content = content_of(["shirt", "coat"])
+    content.result["before"] = {"recall@1": 0.75}
+    content.result["approximation"] = {"recall@1": 0.0125}
+    text = re.sub(r"\s+", " ", written(content, tmp_path).text)
+    assert "recall@1 0.7500 0.8125 +0.0625" in text
+    assert "recall@1 0.8125 0.8250 +0.0125" in text
+
+
+@pytest.mark.slow
+def test_a_large_report_stays_small(tmp_path: Path):
+    shown = shown_of_noise(6000, tmp_path)
+    assert (tmp_path / "report.html").stat().st_size < 8e6
+    assert 1000 < shown < 6000
+
+
+def test_points_without_room_for_a_picture_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("lapel.report.page.MOST_PICTURES", 400_000)
+    assert shown_of_noise(600, tmp_path) in (256, 512)
+    assert (tmp_path / "report.html").stat().st_size < 1e6
+
+
+def shown_of_noise(count: int, folder: Path) -> int:
+    """Points that are shown where no picture can be made small."""
+    noise = np.random.default_rng(0).integers(0, 256, (count, 3, THUMB_SIDE, THUMB_SIDE)).astype(np.uint8)
+    points = replace(points_of(count, ["shirt", "coat"]), pixels=noise)
+    page = written(replace(content_of(["shirt", "coat"]), points=points), folder)
+    shown = len(json.loads(page.data)["groups"])
+    assert f"{shown:,} of {count + 5:,} images" in page.text
+    return shown
+
+
+def test_sheets_hold_each_picture_in_its_place():
+    shades = np.arange(300) % 200 + 20
+    pixels = np.broadcast_to(shades[:, None, None, None], (300, 1, 10, 6)).astype(np.uint8)
+    found = sheets(pixels, 10**6)
+    assert (found.pictures, found.width, found.height, len(found.uris)) == (300, 6, 10, 2)
+    for number in (0, 17, 255, 256, 299):
+        uri = found.uris[number // SHEET**2]
+        sheet = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
+        place = number % SHEET**2
+        x, y = place % SHEET * 6 + 3, place // SHEET * 10 + 5
+        assert abs(sheet.getpixel((x, y)) - shades[number]) < 12
+
+
+def test_thumbnails_keep_their_shape():
+    parts = [np.zeros((3, 3, 200, 100), np.uint8), np.full((2, 3, 200, 100), 9, np.uint8)]
+    small = thumbnails(parts)
+    assert small.shape == (5, 3, THUMB_SIDE, THUMB_SIDE // 2)
+    assert small[4].max() == 9
+    tiny = np.zeros((2, 1, 5, 5), np.uint8)
+    assert thumbnails([tiny]).shape == tiny.shape
+
+
+def test_hubs_are_counted_as_by_hand():
+    lists = np.array([[0, 1, -1], [0, 2, 1], [0, -1, -1], [3, 0, 1]])
+    found = occurrences(lists, 6, 2)
+    assert found.counts.tolist() == [4, 1, 1, 1, 0, 0]
+    assert found.never == pytest.approx(2 / 6)
+    assert found.busiest == pytest.approx(4 / 7)
+    centred = found.counts - found.counts.mean()
+    assert found.skewness == pytest.approx((centred**3).mean() / (centred**2).mean() ** 1.5)
+    assert occurrences(np.array([[0], [1]]), 2, 1).skewness == 0
+
+
+def test_without_the_extra_the_map_is_the_plane_of_largest_variance():
+    generator = np.random.default_rng(0)
+    embeddings = (generator.standard_normal((40, 5)) * [5, 0.1, 2, 0.1, 0.1]).astype(np.float32)
+    places, method = project(embeddings)
+    assert method == "PCA"
+    assert np.abs(np.corrcoef(places[:, 0], embeddings[:, 0])[0, 1]) > 0.99
+    assert np.abs(np.corrcoef(places[:, 1], embeddings[:, 2])[0, 1]) > 0.95
+    for shape in ((1, 5), (2, 5), (7, 1)):
+        assert project(np.ones(shape, np.float32))[0].shape == (shape[0], 2)
+
+
+def test_the_card_is_told_in_words():
+    lines = dict(
+        card_lines({"queries": 12345, "step": 12345, "items_seen_in_training": None, "other_thing": [1, True]})
+    )
+    assert lines == {
+        "Queries": "12,345",
+        "Step": "12345",
+        "Items seen in training": "not known",
+        "Other thing": "1, yes",
+    }
