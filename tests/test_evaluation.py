@@ -16,6 +16,7 @@ from lapel.checkpoint import open_run
 from lapel.config import Checkpoint, EvaluateConfig, Metric
 from lapel.errors import LapelError
 from lapel.evaluation.protocols import protocol_of, score_protocol
+from lapel.evaluation.verification import choose_pairs
 from lapel.retrieval import Depth, equal_pairs, score
 
 
@@ -61,6 +62,36 @@ def test_parts_are_what_a_loop_over_the_queries_compares(key: str, metric: Metri
     assert found.unmatched == len(protocol.queries) - len(graded)
     for name, grades in found.grades.items():
         np.testing.assert_allclose(grades, [each[name] for each in graded])
+
+
+@pytest.mark.parametrize("key", ["within", "across"])
+@pytest.mark.parametrize("most", [10_000, 60])
+def test_pairs_of_a_protocol_are_those_it_compares(key: str, most: int):
+    generator = np.random.default_rng(3)
+    colours = [["red", "blue", None][each] for each in generator.integers(0, 3, 30)]
+    catalog = catalogue(generator.integers(0, 4, 30).tolist(), colours)
+    protocol = protocol_of(catalog, "test", **{"within": None, "across": None, key: "colour"})
+    sets = catalog.item_sets
+    pairs = choose_pairs(sets, sets, protocol.exclude, most, 0, protocol.compared)
+    chosen = set(zip(pairs.queries.tolist(), pairs.gallery.tolist(), strict=True))
+    expected = {
+        (one, other) for one in range(30) for other in range(30)
+        if one != other and colours[one] is not None and (colours[one] == colours[other]) == (key == "within")
+    }  # fmt: skip
+    assert chosen == expected if most > 900 else chosen < expected
+    assert chosen
+
+
+def test_graded_lists_of_a_part_are_those_of_the_part_alone(trained_run: Path):
+    options = ["graded=[item:2]", "split=train", "report=false", "bootstrap.samples=0"]
+    folder = trained_run / "evaluation"
+    parts = lapel.evaluate(lapel.compose("evaluate", [f"run={trained_run}", "within=category", *options]))
+    whole = lapel.evaluate(lapel.compose("evaluate", [f"run={trained_run}", *options]))
+    # Of one category are all matches of an item: with fewer others in between, lists are at least as good.
+    assert 0 < whole["ndcg@10"] <= parts["ndcg@10"] <= 1
+    assert parts["auc"] != whole["auc"]
+    for name in ("train", "train-within-category"):
+        shutil.rmtree(folder / name)
 
 
 def test_a_column_that_is_not_there_or_leaves_nothing_is_told():

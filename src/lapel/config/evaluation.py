@@ -85,8 +85,8 @@ class EvaluateConfig(Options):
     """Run folder; not looked at where `encoder` is given."""
     encoder: EncoderConfig | None = None
     """Scored in place of a run: its trunk's features, without a head."""
-    metric: Metric = Metric.cosine
-    """In which the features of `encoder` are compared; a run has its own."""
+    metric: Metric | None = None
+    """In which the features of `encoder` are compared, by default cosine; a run has its own."""
     checkpoint: Checkpoint = Checkpoint.best
     split: Split = Split.test
     k: list[int] = option([1, 5, 10], at_least=1)
@@ -132,6 +132,10 @@ class EvaluateConfig(Options):
             raise LapelError("k=[]: must have at least one number")
         if self.encoder is not None and not isinstance(self.data, DataConfig):
             raise LapelError("encoder: scoring it without a run needs data=NAME")
+        if self.encoder is None and self.metric is not None:
+            raise LapelError(
+                f"metric={self.metric.name}: is for encoder=NAME; a run is scored in the metric it was trained in"
+            )
         if self.within is not None and self.across is not None:
             raise LapelError("within and across: a query is compared by one of them alone")
         self.gains  # noqa: B018 - checks them

@@ -10,7 +10,7 @@ import torch
 from lapel.config import EvaluateConfig, Label, Metric, Split
 from lapel.devices import choose_device
 from lapel.encoder import embed
-from lapel.errors import LapelError, NothingToScoreError
+from lapel.errors import NothingToScoreError
 from lapel.evaluation.classification import confusion, nearest_classes
 from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.graded import codes_of, ndcg
@@ -23,7 +23,7 @@ from lapel.evaluation.verification import choose_pairs, similarities, verificati
 from lapel.examples import MATCHES, examples, spread
 from lapel.images.store import ImageStore, open_store
 from lapel.report import write_report
-from lapel.retrieval import rows_once
+from lapel.retrieval import NO_POSITION, rows_once
 from lapel.runs import QUERIES_FILE, write_json, written_whole
 
 logger = logging.getLogger(__name__)
@@ -88,13 +88,19 @@ def _graded(found: Evaluated) -> dict[str, np.ndarray]:
     if not gains:
         return {}
     protocol, codes = found.protocol, codes_of(found.catalog.table, list(gains))
-    if len(protocol.parts) > 1 or len(protocol.parts[0][1]) < len(protocol.gallery):
-        raise LapelError("graded: is for the whole gallery, without within or across")
-    grades = ndcg(
-        found.scores.neighbors.positions, codes[protocol.queries], codes[protocol.gallery],
-        np.array(list(gains.values()), dtype=np.float64), found.config.k, protocol.exclude,
-    )  # fmt: skip
-    return {name: each[found.scores.queries] for name, each in grades.items()}
+    worth = np.array(list(gains.values()), dtype=np.float64)
+    positions = found.scores.neighbors.positions
+    graded = {f"ndcg@{k}": np.full(len(positions), np.nan) for k in found.config.k}
+    for mine, theirs in protocol.parts:
+        places = np.append(np.full(len(protocol.gallery), NO_POSITION), NO_POSITION)  # the last one is for NO_POSITION
+        places[theirs] = np.arange(len(theirs))
+        grades = ndcg(
+            places[positions[mine]], codes[protocol.queries[mine]], codes[protocol.gallery[theirs]], worth,
+            found.config.k, protocol.excluded_in(mine, theirs),
+        )  # fmt: skip
+        for name, each in grades.items():
+            graded[name][mine] = each
+    return {name: each[found.scores.queries] for name, each in graded.items()}
 
 
 def _classified(found: Evaluated, predicted: np.ndarray) -> dict[str, float]:
@@ -114,7 +120,7 @@ def _pairs(found: Evaluated) -> tuple[np.ndarray, np.ndarray] | None:
     """Similarities of pairs, and which of them are a match; None where there are matches alone, or none."""
     options = found.config.verification
     try:
-        pairs = choose_pairs(*found.items, found.protocol.exclude, options.pairs, options.seed)
+        pairs = choose_pairs(*found.items, found.protocol.exclude, options.pairs, options.seed, found.protocol.compared)
     except NothingToScoreError:
         return None
     return similarities(*found.embeddings, pairs, found.subject.metric), pairs.alike

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from torch import Tensor
 
 from lapel.catalog import Catalog
@@ -20,6 +21,8 @@ class Protocol:
         exclude: int64 `[pairs, 2]`, (query, gallery) positions of one image, or of exactly its pixels.
         parts: positions of queries, and of the gallery images that those are compared with.
         rule: the parts in words.
+        kinds: int64 `[queries]` and `[gallery]`, codes of the column that makes the parts; None without one.
+        alike: whether images of equal codes are compared, or those of different ones.
     """
 
     queries: np.ndarray
@@ -27,6 +30,23 @@ class Protocol:
     exclude: np.ndarray
     parts: list[tuple[np.ndarray, np.ndarray]]
     rule: str
+    kinds: tuple[np.ndarray, np.ndarray] | None = None
+    alike: bool = True
+
+    def compared(self, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+        """bool `[pairs]`: whether each pair of positions is in one part."""
+        if self.kinds is None:
+            return np.ones(len(queries), dtype=bool)
+        mine, theirs = self.kinds[0][queries], self.kinds[1][gallery]
+        return (mine != NO_POSITION) & ((mine == theirs) == self.alike)
+
+    def excluded_in(self, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """The excluded pairs of a part, in its own positions."""
+        places = np.full(len(self.gallery), NO_POSITION)
+        places[theirs] = np.arange(len(theirs))
+        rows = np.searchsorted(mine, self.exclude[:, 0]).clip(max=len(mine) - 1)
+        inside = (mine[rows] == self.exclude[:, 0]) & (places[self.exclude[:, 1]] != NO_POSITION)
+        return np.column_stack([rows[inside], places[self.exclude[inside, 1]]])
 
 
 def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | None) -> Protocol:
@@ -49,17 +69,18 @@ def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | 
     key, column = ("within", within) if within is not None else ("across", across)
     if column not in catalog.table:
         raise LapelError(f"{key}={column}: the catalogue has no such column; it has {', '.join(catalog.table)}")
-    values = catalog.table[column].astype(object)
-    mine, theirs = values.iloc[queries].to_numpy(), values.iloc[gallery].to_numpy()
+    codes, _ = pd.factorize(catalog.table[column].astype(object), use_na_sentinel=True)
+    mine, theirs = codes[queries], codes[gallery]
     parts = []
-    for value in sorted(set(mine[values.iloc[queries].notna().to_numpy()]), key=str):
-        found = np.flatnonzero(theirs == value) if key == "within" else np.flatnonzero(theirs != value)
+    for code in np.unique(mine[mine != NO_POSITION]):
+        found = np.flatnonzero((theirs == code) == (key == "within"))
         if len(found):
-            parts.append((np.flatnonzero(mine == value), found))
+            parts.append((np.flatnonzero(mine == code), found))
     if not parts:
         raise LapelError(f"{key}={column}: leaves no query anything to search in")
     words = "the same" if key == "within" else "another"
-    return Protocol(queries, gallery, exclude, parts, f"every query in the gallery images of {words} {column}")
+    rule = f"every query in the gallery images of {words} {column}"
+    return Protocol(queries, gallery, exclude, parts, rule, (mine, theirs), key == "within")
 
 
 def score_protocol(
@@ -89,7 +110,7 @@ def score_protocol(
     similarities = np.full((count, length), -np.inf, dtype=np.float32)
     scored = []
     for mine, theirs in protocol.parts:
-        exclude = _within(protocol.exclude, mine, theirs, len(protocol.gallery))
+        exclude = protocol.excluded_in(mine, theirs)
         try:
             found = score(
                 embeddings[0][mine], embeddings[1][theirs], items[0][mine], items[1][theirs], metric, k, exclude,
@@ -108,12 +129,3 @@ def score_protocol(
     grades = {name: np.concatenate([part[name] for _, part, _ in scored])[order] for name in scored[0][1]}
     curves = np.concatenate([each for *_, each in scored])[order]
     return Scores(queries[order], grades, count - len(queries), Neighbors(positions, similarities), curves)
-
-
-def _within(exclude: np.ndarray, mine: np.ndarray, theirs: np.ndarray, gallery: int) -> np.ndarray:
-    """The excluded pairs of a part, in its own positions."""
-    places = np.full(gallery, NO_POSITION)
-    places[theirs] = np.arange(len(theirs))
-    rows = np.searchsorted(mine, exclude[:, 0]).clip(max=len(mine) - 1)
-    inside = (mine[rows] == exclude[:, 0]) & (places[exclude[:, 1]] != NO_POSITION)
-    return np.column_stack([rows[inside], places[exclude[inside, 1]]])

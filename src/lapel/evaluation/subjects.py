@@ -115,12 +115,13 @@ def _pretrained(config: EvaluateConfig, chosen: EncoderConfig) -> Subject:
     data = config.data
     assert isinstance(data, DataConfig)
     headless = replace(chosen, embedding=None)
-    encoder = build(headless, data, config.metric).eval()
+    metric = config.metric or Metric.cosine
+    encoder = build(headless, data, metric).eval()
     catalog = datasets.load(data)
     name = f"{name_of(data)}-pretrained-{chosen.label}"
     origin = {"checkpoint": None, "encoder": to_plain(headless)}
     folder = evaluation_folder(new_folder(name), config)
-    return Subject(name, encoder, config.metric, data, catalog, folder, origin)
+    return Subject(name, encoder, metric, data, catalog, folder, origin)
 
 
 class Raw(nn.Module):

@@ -1,5 +1,6 @@
 """Verification: are two images of one item? Measures over pairs, by their similarity alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +35,14 @@ class Pairs:
     complete: bool
 
 
-def choose_pairs(query_sets: np.ndarray, gallery_sets: np.ndarray, exclude: np.ndarray, most: int, seed: int) -> Pairs:
+def choose_pairs(
+    query_sets: np.ndarray,
+    gallery_sets: np.ndarray,
+    exclude: np.ndarray,
+    most: int,
+    seed: int,
+    compared: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> Pairs:
     """All pairs that are not excluded; where they are more than `most`, as many matches and others drawn evenly.
 
     ROC curves do not depend on the share of matches, and with the few of a random sample they would be rough.
@@ -44,20 +52,26 @@ def choose_pairs(query_sets: np.ndarray, gallery_sets: np.ndarray, exclude: np.n
         exclude: int64 `[pairs, 2]`, (query, gallery) positions that never count.
         most: pairs taken at most.
         seed: of the draw.
+        compared: which pairs of positions are looked at, bool `[pairs]`; all by default.
 
     Raises:
         NothingToScoreError: no pair is a match, or none is not.
     """
     width = len(gallery_sets)
     forbidden = exclude[:, 0] * width + exclude[:, 1]
+
+    def allowed(codes: np.ndarray) -> np.ndarray:
+        codes = codes[~np.isin(codes, forbidden)]
+        return codes if compared is None else codes[compared(*np.divmod(codes, width))]
+
     complete = len(query_sets) * width <= most
     if complete:
-        codes = np.setdiff1d(np.arange(len(query_sets) * width), forbidden)
+        codes = allowed(np.arange(len(query_sets) * width))
     else:
         generator = np.random.default_rng(seed)
         kinds = [
-            _drawn(_Matches(query_sets, gallery_sets), forbidden, most // 2, generator),
-            _drawn(_Others(query_sets, gallery_sets), forbidden, most // 2, generator),
+            _drawn(_Matches(query_sets, gallery_sets), allowed, most // 2, generator),
+            _drawn(_Others(query_sets, gallery_sets), allowed, most // 2, generator),
         ]
         codes = np.concatenate(kinds)
     queries, gallery = np.divmod(codes, width)
@@ -107,14 +121,18 @@ class _Others:
         return queries[different] * width + gallery[different]
 
 
-def _drawn(kind: _Matches | _Others, forbidden: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
+def _drawn(
+    kind: _Matches | _Others,
+    allowed: Callable[[np.ndarray], np.ndarray],
+    count: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
     """int64: codes of at most so many pairs of a kind, each once, in the order in which they were drawn."""
     found = np.empty(0, dtype=np.int64)
     for _ in range(DRAWS):
-        found = np.concatenate([found, kind.draw(count, generator)])
+        found = np.concatenate([found, allowed(kind.draw(count, generator))])
         _, first = np.unique(found, return_index=True)
         found = found[np.sort(first)]
-        found = found[~np.isin(found, forbidden)]
         if len(found) >= count:
             break
     return found[:count]
