@@ -15,10 +15,12 @@ from lapel.devices import choose_device
 from lapel.encoder import embed
 from lapel.errors import LapelError, NothingToScoreError
 from lapel.evaluation.classification import confusion, nearest_classes
+from lapel.evaluation.deployed import Approximation, approximation
 from lapel.evaluation.graded import codes_of, ndcg
 from lapel.evaluation.intervals import bootstrap
+from lapel.evaluation.neighbors import exact_lists, write_neighbors
 from lapel.evaluation.protocols import Protocol, protocol_of, score_protocol
-from lapel.evaluation.subjects import Raw, Subject, subject_of
+from lapel.evaluation.subjects import Subject, subject_of
 from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import choose_pairs, similarities, verification
 from lapel.examples import MATCHES, examples, spread
@@ -42,6 +44,7 @@ class Evaluated:
         items: int64 `[images, most]` of either, filled up with -1.
         unseen: whether training is known to have seen none of the queries' items.
         scores: of the queries with a match, and the lists of all.
+        approximation: of a bundle's index, whose are then the scores.
     """
 
     config: EvaluateConfig
@@ -52,6 +55,7 @@ class Evaluated:
     items: tuple[np.ndarray, np.ndarray]
     unseen: bool
     scores: Scores
+    approximation: Approximation | None = None
 
     @property
     def catalog(self) -> Catalog:
@@ -64,13 +68,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
     That is `metrics.json`, `queries.parquet`, the tables `items.csv`, `categories.csv` and `confusion.csv`, and
     `examples.png`: in the run's folder, those of other data, splits, checkpoints and protocols in `evaluation/<name>/`.
-    A pretrained encoder gets a folder of its own below `runs/`.
+    A pretrained encoder gets a folder of its own below `runs/`, and so does a bundle that lies in no run's. With
+    `neighbors`, `neighbors.parquet` has the lists of all queries.
 
     Returns:
         What metrics.json holds: `recall@1` and the other means, `intervals` of them, and `protocol`.
 
     Raises:
-        LapelError: the run, its checkpoint, the weights or the data are missing or damaged, or no query has a match.
+        LapelError: the run, its checkpoint, the bundle, the weights or the data are missing or damaged, or no query has
+            a match.
     """
     subject = subject_of(config)
     store = open_store(subject.catalog, subject.data, choose_device(config.accelerator))
@@ -83,12 +89,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **{name: float(np.nanmean(each)) for name, each in grades.items()},
         **_classified(found, predicted),
         **_verified(found),
+        **(found.approximation.told() if found.approximation else {}),
         "intervals": _intervals(found, grades),
         "protocol": _card(found),
     }
     write_json(subject.folder / "metrics.json", result)
     _write_tables(found, predicted)
     _write_examples(found, store)
+    if config.neighbors:
+        _write_neighbors(found)
     logger.info("evaluated %s on %s: %s", subject.name, config.split.name, subject.folder / "metrics.json")
     return result
 
@@ -97,15 +106,20 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
     catalog, metric = subject.catalog, subject.metric
     protocol = protocol_of(catalog, config.split.name, config.within, config.across)
     rows, query_places, gallery_places = rows_once(protocol.queries, protocol.gallery)
-    raw = embed(Raw(subject.encoder.to(store.device)), store, rows)
-    finished = subject.encoder.finish(raw)
+    raw = embed(subject.encoder.to(store.device), store, rows)
+    finished = subject.finish(raw)
     embeddings = finished[query_places], finished[gallery_places]
     sets, trained = catalog.item_sets, subject.trained_on
     items = sets[protocol.queries], sets[protocol.gallery]
     unseen = trained is not None and not trained & catalog.items_of(protocol.queries)
     listed = max(config.vote, MATCHES)
-    scores = score_protocol(protocol, embeddings, items, metric, config.k, config.memory, listed)
-    return Evaluated(config, subject, protocol, raw[query_places], embeddings, items, unseen, scores)
+    if subject.index is not None:
+        subject.index.check(protocol, embeddings[1])
+    scores, cost = score_protocol(protocol, embeddings, items, metric, config.k, config.memory, listed), None
+    if subject.index is not None:
+        cost = approximation(subject.index, protocol, embeddings, items, scores, config.k)
+        scores = cost.scores
+    return Evaluated(config, subject, protocol, raw[query_places], embeddings, items, unseen, scores, cost)
 
 
 def _graded(found: Evaluated) -> dict[str, np.ndarray]:
@@ -207,3 +221,12 @@ def _write_examples(found: Evaluated, store: ImageStore) -> None:
     sheet = examples(found.catalog, store, protocol.queries, protocol.gallery, scores.neighbors.positions, shown)
     with written_whole(found.subject.folder / "examples.png") as temporary:
         sheet.save(temporary, format="PNG")
+
+
+def _write_neighbors(found: Evaluated) -> None:
+    subject, protocol, k = found.subject, found.protocol, found.config.neighbors_k
+    if subject.index is not None:
+        lists = subject.index.lists(protocol, found.embeddings[0], k)
+    else:
+        lists = exact_lists(protocol, found.embeddings, subject.metric, k)
+    write_neighbors(subject.folder, protocol, lists)

@@ -1,5 +1,6 @@
 """Which gallery images each query is compared with."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,11 @@ class Protocol:
     exclude: np.ndarray
     parts: list[tuple[np.ndarray, np.ndarray]]
     rule: str
+
+    def comparisons(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Each part with what is excluded from it, int64 `[pairs, 2]`, in the part's own positions."""
+        for mine, theirs in self.parts:
+            yield mine, theirs, _within(self.exclude, mine, theirs, len(self.gallery))
 
 
 def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | None) -> Protocol:
@@ -88,8 +94,7 @@ def score_protocol(
     positions = np.full((count, length), NO_POSITION)
     similarities = np.full((count, length), -np.inf, dtype=np.float32)
     scored = []
-    for mine, theirs in protocol.parts:
-        exclude = _within(protocol.exclude, mine, theirs, len(protocol.gallery))
+    for mine, theirs, exclude in protocol.comparisons():
         try:
             found = score(
                 embeddings[0][mine], embeddings[1][theirs], items[0][mine], items[1][theirs], metric, k, exclude,
