@@ -160,14 +160,24 @@ def _print_scores(result: dict[str, Any]) -> None:
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
-    intervals = result["intervals"]
+    intervals, cost = result["intervals"], result.get("approximation", {})
     if intervals:
         table.add_column(protocol["intervals"].partition(" by ")[0], justify="right")
+    if cost:
+        table.add_column("exact search", justify="right")
+        table.add_column("cost", justify="right")
     for name, value in result.items():
-        if name not in ("protocol", "intervals"):
-            ends = intervals.get(name)
-            table.add_row(name, f"{value:.4f}", *([f"{ends[0]:.4f}-{ends[1]:.4f}"] if ends else []))
+        if isinstance(value, float):
+            cells = [_interval(intervals.get(name))] if intervals else []
+            cells += [f"{value + cost[name]:.4f}", f"{cost[name]:+.4f}"] if name in cost else []
+            table.add_row(name, f"{value:.4f}", *cells)
     Console().print(table)
+    if times := result.get("milliseconds_per_query"):
+        print(f"{protocol['search']}: {times['index']:.3f} ms per query, exact search {times['exact']:.3f}")
+
+
+def _interval(ends: list[float] | None) -> str:
+    return f"{ends[0]:.4f}-{ends[1]:.4f}" if ends else ""
 
 
 def _print_compared(table: Any, config: CompareConfig) -> None:

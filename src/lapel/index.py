@@ -13,6 +13,9 @@ from lapel.retrieval import Neighbors
 # Two searches may order rows differently whose scores are so near (relative to the score, for distances).
 NEAR_TIE = 1e-5
 
+# How FAISS compares what is compared in each metric.
+MEASURES = {Metric.cosine: faiss.METRIC_INNER_PRODUCT, Metric.euclidean: faiss.METRIC_L2}
+
 # FAISS computes euclidean distances of fewer than 20 queries directly, and those of more from products, which is off by
 # more than a near-tie where images are alike.
 DIRECT_QUERIES = 16
@@ -37,6 +40,12 @@ def read_index(path: Path) -> Any:
         return faiss.read_index(str(path))
     except RuntimeError as error:
         raise LapelError(f"{path}: not a readable FAISS index ({' '.join(str(error).split())[:200]})") from error
+
+
+def settings_of(index: Any) -> dict[str, int]:
+    """How far an approximate index looks, which is kept in its file: cells of an IVF index, candidates of a graph."""
+    settings = {"nprobe": index.nprobe} if hasattr(index, "nprobe") else {}
+    return settings | ({"efSearch": index.hnsw.efSearch} if hasattr(index, "hnsw") else {})
 
 
 def search_index(index: Any, queries: np.ndarray, k: int, metric: Metric) -> Neighbors:

@@ -164,6 +164,7 @@ def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None
         data: name of a catalogue that is not the run's own.
     """
     names = [
+        None if config.bundle is None else "bundle",
         data,
         None if config.split is Split.test else config.split.name,
         None if config.checkpoint is Checkpoint.best else config.checkpoint.name,

@@ -79,10 +79,12 @@ class CompareConfig(BootstrapConfig):
 
 @dataclass
 class EvaluateConfig(Options):
-    """Scores a trained run on one split of its data, or a pretrained encoder, untrained by lapel, on one of `data`."""
+    """Scores a trained run on one split of its data, its exported bundle, or a pretrained encoder on one of `data`."""
 
     run: str = option("runs/latest", free_text=True)
-    """Run folder; not looked at where `encoder` is given."""
+    """Run folder; not looked at where `encoder` or `bundle` is given."""
+    bundle: str | None = option(None, free_text=True)
+    """Bundle folder, scored in place of a run: its encoder, and its index beside exact search."""
     encoder: EncoderConfig | None = None
     """Scored in place of a run: its trunk's features, without a head."""
     metric: Metric | None = None
@@ -107,6 +109,10 @@ class EvaluateConfig(Options):
     data: MovedData = field(default_factory=MovedData)
     memory: float = option(256.0, above=0)
     """Megabytes of similarities held at once; results do not depend on it."""
+    neighbors: bool = False
+    """Whether the nearest gallery rows of every query are written to neighbors.parquet."""
+    neighbors_k: int = option(50, at_least=1)
+    """How many of each."""
 
     @property
     def gains(self) -> dict[str, float]:
@@ -136,6 +142,16 @@ class EvaluateConfig(Options):
             raise LapelError(
                 f"metric={self.metric.name}: is for encoder=NAME; a run is scored in the metric it was trained in"
             )
+        if self.bundle is not None:
+            self._check_bundle()
         if self.within is not None and self.across is not None:
             raise LapelError("within and across: a query is compared by one of them alone")
         self.gains  # noqa: B018 - checks them
+
+    def _check_bundle(self) -> None:
+        if not self.bundle:
+            raise LapelError("bundle=: must name a folder")
+        if self.encoder is not None:
+            raise LapelError("bundle and encoder: one of them alone is scored")
+        if self.checkpoint is not Checkpoint.best:
+            raise LapelError(f"checkpoint={self.checkpoint.name}: a bundle has that of its export alone")

@@ -12,12 +12,14 @@ from lapel.devices import choose_device
 from lapel.encoder import embed
 from lapel.errors import NothingToScoreError
 from lapel.evaluation.classification import confusion, nearest_classes
+from lapel.evaluation.deployed import approximation
 from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.graded import codes_of, ndcg
 from lapel.evaluation.intervals import bootstrap
+from lapel.evaluation.neighbors import exact_lists, write_neighbors
 from lapel.evaluation.protocols import protocol_of, score_protocol
 from lapel.evaluation.reporting import LISTED, report_content
-from lapel.evaluation.subjects import Raw, Subject, subject_of
+from lapel.evaluation.subjects import Subject, subject_of
 from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import choose_pairs, similarities, verification
 from lapel.examples import MATCHES, examples, spread
@@ -30,17 +32,19 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Score a run, or a pretrained encoder, and write what was found into `evaluation/`.
+    """Score a run, its bundle, or a pretrained encoder, and write what was found into `evaluation/`.
 
     That is `metrics.json`, `queries.parquet`, the tables `items.csv`, `categories.csv` and `confusion.csv`,
     `examples.png`, and `report.html` with its `figures/`: in the run's folder, those of other data, splits, checkpoints
-    and protocols in `evaluation/<name>/`. A pretrained encoder gets a folder of its own below `runs/`.
+    and protocols in `evaluation/<name>/`. A pretrained encoder gets a folder of its own below `runs/`, and so does a
+    bundle that lies in no run's. With `neighbors`, `neighbors.parquet` has the lists of all queries.
 
     Returns:
         What metrics.json holds: `recall@1` and the other means, `intervals` of them, and `protocol`.
 
     Raises:
-        LapelError: the run, its checkpoint, the weights or the data are missing or damaged, or no query has a match.
+        LapelError: the run, its checkpoint, the bundle, the weights or the data are missing or damaged, or no query has
+            a match.
     """
     subject = subject_of(config)
     store = open_store(subject.catalog, subject.data, choose_device(config.accelerator))
@@ -54,6 +58,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **{name: float(np.nanmean(each)) for name, each in grades.items()},
         **_classified(found, predicted),
         **(verification(*pairs, config.verification.fpr) if pairs is not None else {}),
+        **(found.approximation.told() if found.approximation else {}),
         "intervals": _intervals(found, grades),
         "protocol": _card(found),
     }
@@ -63,6 +68,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     _write_examples(found, store)
     if config.report:
         write_report(report_content(found, store, result, pairs, tables), subject.folder)
+    if config.neighbors:
+        _write_neighbors(found)
     logger.info("evaluated %s on %s: %s", subject.name, config.split.name, subject.folder / "metrics.json")
     return result
 
@@ -71,15 +78,20 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
     catalog, metric = subject.catalog, subject.metric
     protocol = protocol_of(catalog, config.split.name, config.within, config.across)
     rows, query_places, gallery_places = rows_once(protocol.queries, protocol.gallery)
-    raw = embed(Raw(subject.encoder.to(store.device)), store, rows)
-    finished = subject.encoder.finish(raw)
+    raw = embed(subject.encoder.to(store.device), store, rows)
+    finished = subject.finish(raw)
     embeddings = finished[query_places], finished[gallery_places]
     sets, trained = catalog.item_sets, subject.trained_on
     items = sets[protocol.queries], sets[protocol.gallery]
     unseen = trained is not None and not trained & catalog.items_of(protocol.queries)
     listed = max(config.vote, MATCHES, LISTED)
-    scores = score_protocol(protocol, embeddings, items, metric, config.k, config.memory, listed)
-    return Evaluated(config, subject, protocol, raw[query_places], embeddings, items, unseen, scores)
+    if subject.index is not None:
+        subject.index.check(protocol, embeddings[1])
+    scores, cost = score_protocol(protocol, embeddings, items, metric, config.k, config.memory, listed), None
+    if subject.index is not None:
+        cost = approximation(subject.index, protocol, embeddings, items, scores, config.k)
+        scores = cost.scores
+    return Evaluated(config, subject, protocol, raw[query_places], embeddings, items, unseen, scores, cost)
 
 
 def _graded(found: Evaluated) -> dict[str, np.ndarray]:
@@ -191,3 +203,12 @@ def _write_examples(found: Evaluated, store: ImageStore) -> None:
     sheet = examples(found.catalog, store, protocol.queries, protocol.gallery, scores.neighbors.positions, shown)
     with written_whole(found.subject.folder / "examples.png") as temporary:
         sheet.save(temporary, format="PNG")
+
+
+def _write_neighbors(found: Evaluated) -> None:
+    subject, protocol, k = found.subject, found.protocol, found.config.neighbors_k
+    if subject.index is not None:
+        lists = subject.index.lists(protocol, found.embeddings[0], k)
+    else:
+        lists = exact_lists(protocol, found.embeddings, subject.metric, k)
+    write_neighbors(subject.folder, protocol, lists)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from lapel.catalog import Catalog
 from lapel.config import EvaluateConfig
+from lapel.evaluation.deployed import Approximation
 from lapel.evaluation.protocols import Protocol
 from lapel.evaluation.subjects import Subject
 from lapel.retrieval import Scores
@@ -25,6 +26,7 @@ class Evaluated:
         items: int64 `[images, most]` of either, filled up with -1.
         unseen: whether training is known to have seen none of the queries' items.
         scores: of the queries with a match, and the lists of all.
+        approximation: of a bundle's index, whose are then the scores.
     """
 
     config: EvaluateConfig
@@ -35,6 +37,7 @@ class Evaluated:
     items: tuple[np.ndarray, np.ndarray]
     unseen: bool
     scores: Scores
+    approximation: Approximation | None = None
 
     @property
     def catalog(self) -> Catalog:

@@ -1,5 +1,6 @@
 """Which gallery images each query is compared with."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +48,11 @@ class Protocol:
         rows = np.searchsorted(mine, self.exclude[:, 0]).clip(max=len(mine) - 1)
         inside = (mine[rows] == self.exclude[:, 0]) & (places[self.exclude[:, 1]] != NO_POSITION)
         return np.column_stack([rows[inside], places[self.exclude[inside, 1]]])
+
+    def comparisons(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Each part with what is excluded from it, int64 `[pairs, 2]`, in the part's own positions."""
+        for mine, theirs in self.parts:
+            yield mine, theirs, self.excluded_in(mine, theirs)
 
 
 def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | None) -> Protocol:
@@ -109,8 +115,7 @@ def score_protocol(
     positions = np.full((count, length), NO_POSITION)
     similarities = np.full((count, length), -np.inf, dtype=np.float32)
     scored = []
-    for mine, theirs in protocol.parts:
-        exclude = protocol.excluded_in(mine, theirs)
+    for mine, theirs, exclude in protocol.comparisons():
         try:
             found = score(
                 embeddings[0][mine], embeddings[1][theirs], items[0][mine], items[1][theirs], metric, k, exclude,

@@ -1,6 +1,8 @@
-"""What is scored: a run on its own data or on another catalogue, or a pretrained encoder as it is."""
+"""What is scored: a run, on its own data or on another catalogue, its bundle, or a pretrained encoder as it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +10,23 @@ import torch
 from torch import Tensor, nn
 
 from lapel import datasets
+from lapel.bundle import MANIFEST_FILE, Bundle, load
 from lapel.catalog import Catalog
 from lapel.checkpoint import TrainedRun, open_run
-from lapel.composing import to_plain
-from lapel.config import CrossEntropyConfig, DataConfig, EncoderConfig, EvaluateConfig, Label, Metric, name_of
+from lapel.composing import from_plain, to_plain
+from lapel.config import (
+    CrossEntropyConfig,
+    DataConfig,
+    EncoderConfig,
+    EvaluateConfig,
+    Label,
+    Metric,
+    TrainConfig,
+    name_of,
+)
 from lapel.encoder import Encoder, build
+from lapel.errors import LapelError
+from lapel.evaluation.deployed import DeployedIndex, deployed_index
 from lapel.runs import evaluation_folder, new_folder
 
 
@@ -35,58 +49,98 @@ class Subject:
 
     Args:
         name: of the run, or of the pretrained encoder and its data.
-        encoder: in evaluation mode.
+        encoder: uint8 images to embeddings, in evaluation mode; before normalisation where there is a classifier.
+        finish: makes of those what the metric compares.
         metric: in which its embeddings are compared.
         data: what the encoder sees of the images.
         catalog: whose split is scored.
-        folder: for what is written.
+        place: makes, or names, the folder for what is written.
         origin: what the protocol says of the weights.
         trained_on: names of the items that training has seen; None where nothing is known of it.
         classifier: of a Cat variant, where its classes are the catalogue's.
         run: its folder; None for a pretrained encoder.
+        index: whose lists are scored in the place of exact search's.
     """
 
     name: str
-    encoder: Encoder
+    encoder: nn.Module
+    finish: Callable[[Tensor], Tensor]
     metric: Metric
     data: DataConfig
     catalog: Catalog
-    folder: Path
+    place: Callable[[], Path]
     origin: dict[str, Any]
     trained_on: set[str] | None = None
     classifier: Classifier | None = None
     run: Path | None = None
+    index: DeployedIndex | None = None
+
+    @cached_property
+    def folder(self) -> Path:
+        """For what is written; a new one is not made before there is something to write."""
+        return self.place()
 
 
 def subject_of(config: EvaluateConfig) -> Subject:
     """See `Subject`.
 
     Raises:
-        LapelError: the run, its checkpoint, the weights or the data are missing or damaged.
+        LapelError: the run, its checkpoint, the bundle, the weights or the data are missing or damaged.
     """
     if config.encoder is not None:
         return _pretrained(config, config.encoder)
+    if config.bundle is not None:
+        return _deployed(config, load(config.bundle))
     run = open_run(config.run, config.checkpoint)
-    origin: dict[str, Any] = {"checkpoint": config.checkpoint.name, "step": run.step}
-    if isinstance(config.data, DataConfig):
-        own, data = False, _seen_by(run.config.data, config.data)
-        catalog = datasets.load(data)
-        origin["trained_on"] = name_of(run.config.data)
-    else:
-        own, data = True, run.config.data
-        catalog = run.load_catalog(config.data.root)
+    seen = _seen_data(run.config.data, config)
+    encoder = run.encoder()
     return Subject(
         name=run.folder.name,
-        encoder=run.encoder(),
+        encoder=Raw(encoder),
+        finish=encoder.finish,
         metric=run.config.variant.metric,
-        data=data,
-        catalog=catalog,
-        folder=evaluation_folder(run.folder, config, None if own else catalog.name),
-        origin=origin,
-        trained_on=catalog.items_of(catalog.rows("train")) if own else None,
-        classifier=_classifier(run, catalog) if own else None,
+        data=seen.data,
+        catalog=seen.catalog,
+        place=lambda: evaluation_folder(run.folder, config, seen.name),
+        origin={"checkpoint": config.checkpoint.name, "step": run.step, **seen.origin},
+        trained_on=seen.trained_on,
+        classifier=_classifier(run, seen.catalog) if seen.own else None,
         run=run.folder,
     )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What a trained encoder is scored on: its own data or another catalogue.
+
+    Args:
+        own: which of them.
+        data, catalog: as of a subject.
+        origin: what the protocol says of another catalogue.
+    """
+
+    own: bool
+    data: DataConfig
+    catalog: Catalog
+    origin: dict[str, Any]
+
+    @property
+    def name(self) -> str | None:
+        """Of another catalogue."""
+        return None if self.own else self.catalog.name
+
+    @property
+    def trained_on(self) -> set[str] | None:
+        """As of a subject."""
+        return self.catalog.items_of(self.catalog.rows("train")) if self.own else None
+
+
+def _seen_data(trained: DataConfig, config: EvaluateConfig) -> _Seen:
+    if isinstance(config.data, DataConfig):
+        data = _seen_by(trained, config.data)
+        return _Seen(False, data, datasets.load(data), {"trained_on": name_of(trained)})
+    data = replace(trained, root=config.data.root) if config.data.root else trained
+    return _Seen(True, data, datasets.load(data), {})
 
 
 def _seen_by(trained: DataConfig, other: DataConfig) -> DataConfig:
@@ -111,6 +165,46 @@ def _classifier(run: TrainedRun, catalog: Catalog) -> Classifier | None:
     return None
 
 
+def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
+    trained = _trained_config(bundle)
+    seen = _seen_data(trained.data, config)
+    index = deployed_index(bundle, seen.catalog, config.split.name)
+    run = bundle.folder.resolve().parent
+    inside = (run / "config.yaml").is_file()
+    name = run.name if inside else f"{trained.name}-bundle"
+    return Subject(
+        name=f"{bundle.folder.name} of {name}" if inside else name,
+        encoder=bundle.encoder,
+        finish=_as_it_is,
+        metric=bundle.metric,
+        data=seen.data,
+        catalog=seen.catalog,
+        place=lambda: evaluation_folder(run if inside else new_folder(name), config, seen.name),
+        origin={
+            "checkpoint": bundle.manifest["checkpoint"],
+            "step": bundle.manifest["step"],
+            **index.card(seen.catalog.gallery(config.split.name)),
+            **seen.origin,
+        },
+        trained_on=seen.trained_on,
+        run=run if inside else None,
+        index=index,
+    )
+
+
+def _trained_config(bundle: Bundle) -> TrainConfig:
+    """Of the run that a bundle was exported from."""
+    try:
+        return from_plain(bundle.manifest["config"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise LapelError(f"{bundle.folder / MANIFEST_FILE}: is damaged ({type(error).__name__}: {error})") from error
+
+
+def _as_it_is(embeddings: Tensor) -> Tensor:
+    """An exported encoder's embeddings: they come as the metric wants them."""
+    return embeddings
+
+
 def _pretrained(config: EvaluateConfig, chosen: EncoderConfig) -> Subject:
     data = config.data
     assert isinstance(data, DataConfig)
@@ -119,9 +213,16 @@ def _pretrained(config: EvaluateConfig, chosen: EncoderConfig) -> Subject:
     encoder = build(headless, data, metric).eval()
     catalog = datasets.load(data)
     name = f"{name_of(data)}-pretrained-{chosen.label}"
-    origin = {"checkpoint": None, "encoder": to_plain(headless)}
-    folder = evaluation_folder(new_folder(name), config)
-    return Subject(name, encoder, metric, data, catalog, folder, origin)
+    return Subject(
+        name=name,
+        encoder=Raw(encoder),
+        finish=encoder.finish,
+        metric=metric,
+        data=data,
+        catalog=catalog,
+        place=lambda: evaluation_folder(new_folder(name), config),
+        origin={"checkpoint": None, "encoder": to_plain(headless)},
+    )
 
 
 class Raw(nn.Module):

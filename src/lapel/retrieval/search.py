@@ -1,5 +1,6 @@
 """The nearest gallery images of each query, exactly."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,6 +70,21 @@ def nearest(tiles: Tiles, k: int) -> Neighbors:
     parts = [nearest_of_tile(tiles, tile, kept, held) for tile in tiles.query_tiles()]
     values, positions = (np.concatenate(each) for each in zip(*parts, strict=True))
     return settled(tiles, values, positions, k)
+
+
+def nearest_by_tile(tiles: Tiles, k: int) -> Iterator[tuple[slice, Neighbors]]:
+    """The lists of `nearest`, tile after tile of queries: what is held does not grow with their number.
+
+    Args:
+        tiles: of queries and gallery.
+        k: length of the lists, at least 1.
+    """
+    kept = candidates(tiles, k)
+    held = tiles.gallery.new_empty(QUERY_TILE * GALLERY_TILE)
+    error = tiles.error().cpu().numpy()
+    for tile in tiles.query_tiles():
+        values, positions = nearest_of_tile(tiles, tile, kept, held)
+        yield tile, Neighbors(*_settled_tile(tiles, tile, values, positions, k, error[tile]))
 
 
 def candidates(tiles: Tiles, k: int) -> int:

@@ -1,0 +1,341 @@
+"""A bundle's index: its lists in the place of exact search's, and what they cost."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from lapel.bundle import ENCODER_FILE, INDEX_FILE, ITEMS_FILE, Bundle
+from lapel.catalog import Catalog
+from lapel.config import Metric
+from lapel.errors import LapelError
+from lapel.evaluation.protocols import Protocol
+from lapel.index import MEASURES, NEAR_TIE, search_index, settings_of
+from lapel.retrieval import NO_POSITION, Depth, Neighbors, Scores, grade_lists, search
+from lapel.retrieval.pairs import count_matches, share_item
+from lapel.retrieval.scoring import grade_ranks
+
+# What tells which catalogue row an entry is.
+KEY = ["image", "split"]
+
+# Queries whose lists are held at once, however long those are.
+AT_ONCE = 128
+
+# Gallery images that are looked for by their own embeddings; an index of this encoder's finds this share of them.
+CHECKED = 256
+LEAST_FOUND = 0.5
+
+# Queries by which a search is timed, and the length of the lists that are compared image by image.
+TIMED = 1000
+OVERLAP = 10
+
+
+@dataclass(frozen=True)
+class DeployedIndex:
+    """A bundle's index, with the catalogue rows that it holds.
+
+    Args:
+        file: that it was read from.
+        index: FAISS's.
+        metric: of the encoder.
+        rows: int64 `[entries]`, catalogue row of each.
+    """
+
+    file: Path
+    index: Any
+    metric: Metric
+    rows: np.ndarray
+
+    def card(self, gallery: np.ndarray) -> dict[str, Any]:
+        """What the protocol says of it, where these catalogue rows are searched in."""
+        return {
+            "search": f"{self.file.name} ({type(self.index).__name__})",
+            "search_settings": settings_of(self.index),
+            "index_rows": len(self.rows),
+            "index_rows_passed_over": int(np.count_nonzero(~np.isin(self.rows, gallery))),
+        }
+
+    def lists(self, protocol: Protocol, queries: Tensor, k: int) -> Iterator[tuple[np.ndarray, Neighbors]]:
+        """Positions of some queries, and their lists, with positions in the whole gallery, as `exact_lists` gives them.
+
+        What may not count for a query, and entries that it is not compared with, are passed over, and the index is
+        asked for so many more.
+
+        Args:
+            protocol: queries and gallery.
+            queries: float32 `[queries, dimensions]`.
+            k: length of the lists.
+        """
+        vectors = queries.cpu().numpy()
+        for mine, theirs in protocol.parts:
+            places = self._places(protocol.gallery, theirs)
+            for start in range(0, len(mine), AT_ONCE):
+                some = mine[start : start + AT_ONCE]
+                yield some, self._nearest(vectors[some], places, _excluded(protocol.exclude, some), k)
+
+    def _places(self, gallery: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+        """int64 `[entries]`: gallery position of each, -1 for those that are none of `theirs`."""
+        places = np.full(max(self.rows.max(), gallery.max()) + 1, NO_POSITION)
+        places[gallery[theirs]] = theirs
+        return places[self.rows]
+
+    def _nearest(self, vectors: np.ndarray, places: np.ndarray, excluded: np.ndarray, k: int) -> Neighbors:
+        """Lists of some queries; `excluded`: (row of vectors, gallery position)."""
+        positions = np.full((len(vectors), k), NO_POSITION)
+        scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        asked = k + int(np.bincount(excluded[:, 0], minlength=1).max())
+        left = np.arange(len(vectors))
+        while len(left):
+            asked = min(asked, len(places))
+            near = search_index(self.index, vectors[left], asked, self.metric)
+            found = np.where(near.positions == NO_POSITION, NO_POSITION, places[near.positions])
+            found[_stand_in(left, found, excluded)] = NO_POSITION
+            ended = (near.positions[:, -1] == NO_POSITION) | (asked == len(places))
+            done = ended | (np.count_nonzero(found != NO_POSITION, axis=1) >= k)
+            order = np.argsort(found[done] == NO_POSITION, axis=1, kind="stable")[:, :k]
+            packed = np.take_along_axis(found[done], order, 1)
+            positions[left[done], : packed.shape[1]] = packed
+            values = np.take_along_axis(near.scores[done], order, 1)
+            scores[left[done], : packed.shape[1]] = np.where(packed == NO_POSITION, -np.inf, values)
+            left, asked = left[~done], 2 * asked
+        return Neighbors(positions, scores)
+
+    def check(self, protocol: Protocol, gallery: Tensor) -> None:
+        """Raise unless gallery images are found by their own embeddings: not so in another encoder's index.
+
+        Args:
+            protocol: queries and gallery.
+            gallery: float32 `[gallery, dimensions]`, the encoder's embeddings.
+
+        Raises:
+            LapelError: see above.
+        """
+        chosen = np.unique(np.linspace(0, len(gallery) - 1, CHECKED).astype(np.int64))
+        # Coarse codes shift an image among others as near as these, but not among strangers.
+        entries = len(self.rows)
+        within = min(max(10, entries // 50), 500, max(1, entries // 10))
+        near = search_index(self.index, gallery[torch.from_numpy(chosen)].cpu().numpy(), within, self.metric)
+        own = self.rows[near.positions] == protocol.gallery[chosen, None]
+        itself = 1.0 if self.metric is Metric.cosine else 0.0
+        alike = near.scores[:, -1] >= itself - NEAR_TIE  # so many copies that one may stand for another
+        found = np.count_nonzero((own & (near.positions != NO_POSITION)).any(1) | alike)
+        if found < LEAST_FOUND * len(chosen):
+            raise LapelError(
+                f"{self.file}: does not hold the embeddings of {ENCODER_FILE}: of {len(chosen)} gallery images "
+                f"{found} are among the {within} nearest to their own embedding; export the bundle again"
+            )
+
+
+def _excluded(exclude: np.ndarray, queries: np.ndarray) -> np.ndarray:
+    """The excluded pairs of some queries, ascending, which are numbered from 0."""
+    first, last = np.searchsorted(exclude[:, 0], [queries[0], queries[-1] + 1])
+    pairs = exclude[first:last]
+    rows = np.searchsorted(queries, pairs[:, 0])
+    inside = queries[rows] == pairs[:, 0]
+    return np.column_stack([rows[inside], pairs[inside, 1]])
+
+
+def _stand_in(rows: np.ndarray, found: np.ndarray, excluded: np.ndarray) -> np.ndarray:
+    """bool, shape of `found`: which finds of the numbered queries are excluded."""
+    width = max(found.max(), excluded[:, 1].max(initial=0)) + 1
+    return np.isin(rows[:, None] * width + found, excluded[:, 0] * width + excluded[:, 1])
+
+
+# ---------------------------------------------------------------------------------------------- opening
+
+
+def deployed_index(bundle: Bundle, catalog: Catalog, split: str) -> DeployedIndex:
+    """A bundle's index for a split of a catalogue.
+
+    Raises:
+        LapelError: index, items and encoder do not fit together, the catalogue lacks an image of the index, or the
+            index one of the split's gallery.
+    """
+    check_parts(bundle)
+    table = bundle.items
+    rows = _keys(catalog.table).get_indexer(_keys(table))
+    if (missing := np.flatnonzero(rows < 0)).size:
+        raise LapelError(
+            f"{bundle.folder / ITEMS_FILE}: {len(missing)} of {len(rows)} images are not in the catalogue "
+            f"{catalog.name}, the first is {table['image'].iloc[missing[0]]} ({table['split'].iloc[missing[0]]})"
+        )
+    if (twice := pd.Series(rows).duplicated().to_numpy()).any():
+        raise LapelError(
+            f"{bundle.folder / ITEMS_FILE}: describes {table['image'].iloc[twice.argmax()]} more than once"
+        )
+    gallery = catalog.gallery(split)
+    held = np.isin(gallery, rows)
+    if not held.all():
+        raise LapelError(
+            f"{bundle.folder / INDEX_FILE}: holds {held.sum()} of the {len(gallery)} gallery images of split {split}; "
+            "a bundle exported with export.rows=all has those of every split"
+        )
+    return DeployedIndex(bundle.folder / INDEX_FILE, bundle.index, bundle.metric, rows.astype(np.int64))
+
+
+def _keys(table: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_arrays([table[column] for column in KEY])
+
+
+def check_parts(bundle: Bundle) -> None:
+    """Raise unless a bundle's encoder, index and items fit together by their shapes, and index and metric.
+
+    Raises:
+        LapelError: see above.
+    """
+    index, file = bundle.index, bundle.folder / INDEX_FILE
+    if index.ntotal != len(bundle.items):
+        raise LapelError(f"{file}: holds {index.ntotal} entries, and {ITEMS_FILE} describes {len(bundle.items)}")
+    names = {measure: metric.name for metric, measure in MEASURES.items()}
+    if index.metric_type != MEASURES[bundle.metric]:
+        told = names.get(index.metric_type, f"FAISS's metric {index.metric_type}")
+        raise LapelError(f"{file}: compares as {told} does, and the manifest's metric is {bundle.metric.name}")
+    dimensions = _dimensions(bundle)
+    if dimensions != index.d:
+        raise LapelError(f"{file}: has {index.d} dimensions, and {ENCODER_FILE} gives embeddings of {dimensions}")
+
+
+def _dimensions(bundle: Bundle) -> int:
+    """Of what the encoder gives for an image."""
+    taken = bundle.manifest["input"]
+    image = torch.zeros(1, taken["channels"], taken["height"], taken["width"], dtype=torch.uint8)
+    try:
+        return bundle.embed(image).shape[1]
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LapelError(f"{bundle.folder / ENCODER_FILE}: cannot embed an image ({reason})") from error
+
+
+# ---------------------------------------------------------------------------------------------- scoring
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """Scores of an index's lists beside those of exact search.
+
+    Args:
+        scores: of the index's lists.
+        cost: metric -> mean of exact search minus mean of the index.
+        overlap: mean share of the exact top 10 that the index's top 10 holds.
+        milliseconds: of a query, by `index` and `exact` search.
+    """
+
+    scores: Scores
+    cost: dict[str, float]
+    overlap: float
+    milliseconds: dict[str, float]
+
+    def told(self) -> dict[str, Any]:
+        """What metrics.json holds of it."""
+        return {
+            f"overlap@{OVERLAP}": self.overlap,
+            "approximation": self.cost,
+            "milliseconds_per_query": self.milliseconds,
+        }
+
+
+def approximation(
+    deployed: DeployedIndex,
+    protocol: Protocol,
+    embeddings: tuple[Tensor, Tensor],
+    items: tuple[np.ndarray, np.ndarray],
+    exact: Scores,
+    k: list[int],
+) -> Approximation:
+    """Grade an index's lists as `score` grades those of exact search.
+
+    Recall and precision are of lists as long as those of exact search, about what the index is asked for in use. MAP@R,
+    R-precision and MRR are of longer ones, as long as the most matches of a query; what is beyond them is not found.
+
+    Args:
+        deployed: the index.
+        protocol: queries and gallery.
+        embeddings: of the queries, and of the gallery.
+        items: int64 `[images, most]` of either, filled up with -1.
+        exact: scores of exact search.
+        k: the K of recall@K and precision@K.
+    """
+    length = exact.neighbors.positions.shape[1]
+    near = _gathered(deployed.lists(protocol, embeddings[0], length), len(protocol.queries), length)
+    relevant = _relevant(protocol, items)
+    depth = max(length, int(relevant.max()))
+    hits = _hits(items, np.arange(len(near.positions)), near.positions)
+    deeper = _graded(deployed.lists(protocol, embeddings[0], depth), items, relevant)
+    grades = {name: each[exact.queries] for name, each in (grade_lists(hits, k) | deeper).items()}
+    scores = Scores(exact.queries, grades, exact.unmatched, near, None)
+    overlap = _overlap(exact.neighbors.positions, near.positions)
+    return Approximation(scores, _costs(exact, grades, depth), overlap, _times(deployed, embeddings, length))
+
+
+def _gathered(lists: Iterator[tuple[np.ndarray, Neighbors]], count: int, k: int) -> Neighbors:
+    """The lists of all queries; empty ones of those that are compared with nothing."""
+    positions, scores = np.full((count, k), NO_POSITION), np.full((count, k), -np.inf, dtype=np.float32)
+    for queries, near in lists:
+        positions[queries], scores[queries] = near.positions, near.scores
+    return Neighbors(positions, scores)
+
+
+def _relevant(protocol: Protocol, items: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """int64 `[queries]`: how many matches each has."""
+    relevant = np.zeros(len(protocol.queries), dtype=np.int64)
+    for mine, theirs, exclude in protocol.comparisons():
+        relevant[mine] = count_matches(items[0][mine], items[1][theirs], exclude)
+    return relevant
+
+
+def _hits(items: tuple[np.ndarray, np.ndarray], queries: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """bool `[queries, k]`: which finds are matches."""
+    return share_item(items[0][queries, None], items[1][positions]) & (positions != NO_POSITION)
+
+
+def _graded(
+    lists: Iterator[tuple[np.ndarray, Neighbors]], items: tuple[np.ndarray, np.ndarray], relevant: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Grades of ranks `[queries]`, which say nothing of queries without a match."""
+    grades: dict[str, np.ndarray] = {}
+    for queries, near in lists:
+        some = relevant[queries] > 0
+        queries, hits = queries[some], _hits(items, queries[some], near.positions[some])
+        first = np.where(hits.any(1), hits.argmax(1) + 1, np.inf)
+        for name, each in grade_ranks(hits, first, relevant[queries], Depth.within_r).items():
+            grades.setdefault(name, np.full(len(relevant), np.nan))[queries] = each
+    return grades
+
+
+def _costs(exact: Scores, grades: dict[str, np.ndarray], depth: int) -> dict[str, float]:
+    """Exact search's means minus the index's, both of lists as long as the index's."""
+    reached = {name: exact.grades[name] for name in grades}
+    reached["mrr"] = np.where(reached["mrr"] * (depth + 0.5) > 1, reached["mrr"], 0.0)
+    return {name: float(reached[name].mean() - each.mean()) for name, each in grades.items()}
+
+
+def _overlap(exact: np.ndarray, found: np.ndarray) -> float:
+    """Mean share of the first exact finds that are among as many of the index; of queries that have some."""
+    first, other = exact[:, :OVERLAP], found[:, :OVERLAP]
+    there = first != NO_POSITION
+    both = ((first[:, :, None] == other[:, None, :]).any(2) & there).sum(1)
+    some = there.any(1)
+    return float((both[some] / there[some].sum(1)).mean())
+
+
+def _times(deployed: DeployedIndex, embeddings: tuple[Tensor, Tensor], k: int) -> dict[str, float]:
+    """Milliseconds of a query, by the index and by exact search, for lists of `k`."""
+    queries, gallery = embeddings[0][:TIMED], embeddings[1]
+    vectors = queries.cpu().numpy()
+    asked = min(k, len(deployed.rows))
+    return {
+        "index": _milliseconds(lambda: search_index(deployed.index, vectors, asked, deployed.metric), len(queries)),
+        "exact": _milliseconds(lambda: search(queries, gallery, k, deployed.metric), len(queries)),
+    }
+
+
+def _milliseconds(work: Callable[[], Neighbors], queries: int) -> float:
+    start = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - start) / queries

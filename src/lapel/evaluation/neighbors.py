@@ -1,0 +1,91 @@
+"""The nearest gallery rows of every query, written as they are found: memory does not grow with their number."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from lapel.config import Metric
+from lapel.evaluation.protocols import Protocol
+from lapel.retrieval import NO_POSITION, Neighbors
+from lapel.retrieval.search import nearest_by_tile
+from lapel.retrieval.tiles import Tiles
+from lapel.runs import written_whole
+
+NEIGHBORS_FILE = "neighbors.parquet"
+
+# Lines of a row group, at least: what is held until it is written.
+GROUP_LINES = 2**17
+
+SCHEMA = pa.schema(
+    [("row", pa.int64()), ("rank", pa.int32()), ("neighbor", pa.int64()), ("score", pa.float32())],
+)
+
+
+def exact_lists(
+    protocol: Protocol, embeddings: tuple[Tensor, Tensor], metric: Metric, k: int
+) -> Iterator[tuple[np.ndarray, Neighbors]]:
+    """Positions of some queries, and their lists of exact search, with positions in the whole gallery.
+
+    Args:
+        protocol: queries and gallery.
+        embeddings: of the queries, and of the gallery.
+        metric: of the model.
+        k: length of the lists.
+    """
+    for mine, theirs, exclude in protocol.comparisons():
+        tiles = Tiles(embeddings[0][mine], embeddings[1][theirs], metric, exclude)
+        for tile, near in nearest_by_tile(tiles, k):
+            positions = np.where(near.positions == NO_POSITION, NO_POSITION, theirs[near.positions])
+            yield mine[tile], Neighbors(positions, near.scores)
+
+
+def write_neighbors(folder: Path, protocol: Protocol, lists: Iterable[tuple[np.ndarray, Neighbors]]) -> None:
+    """Write lists to neighbors.parquet, whole or not at all: a line for each query and each gallery row in its list.
+
+    The columns are `row` (the query's, in the catalogue), `rank` (from 1), `neighbor` (the gallery image's row, in the
+    catalogue) and `score` (the cosine, or minus the euclidean distance).
+
+    Args:
+        folder: of the evaluation.
+        protocol: queries and gallery.
+        lists: positions of some queries, and their lists.
+    """
+    with written_whole(folder / NEIGHBORS_FILE) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
+        held: list[pa.Table] = []
+        for queries, near in _watched(lists, len(protocol.queries)):
+            held.append(_lines(protocol, queries, near))
+            if sum(map(len, held)) >= GROUP_LINES:
+                writer.write_table(pa.concat_tables(held))
+                held.clear()
+        if held:
+            writer.write_table(pa.concat_tables(held))
+
+
+def _lines(protocol: Protocol, queries: np.ndarray, near: Neighbors) -> pa.Table:
+    places, ranks = np.nonzero(near.positions != NO_POSITION)
+    columns = (
+        protocol.queries[queries[places]],
+        ranks + 1,
+        protocol.gallery[near.positions[places, ranks]],
+        near.scores[places, ranks],
+    )
+    return pa.Table.from_arrays(
+        [pa.array(each, field.type) for each, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA
+    )
+
+
+def _watched(lists: Iterable[tuple[np.ndarray, Neighbors]], queries: int) -> Iterator[tuple[np.ndarray, Neighbors]]:
+    """The lists, with their progress on a terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("nearest neighbours", total=queries)
+        for some, near in lists:
+            yield some, near
+            progress.advance(task, len(some))
