@@ -15,7 +15,7 @@ from lapel.catalog import Catalog
 from lapel.checkpoint import open_run
 from lapel.config import Checkpoint, EvaluateConfig, Metric
 from lapel.errors import LapelError
-from lapel.evaluation.protocols import protocol_of, score_protocol
+from lapel.evaluation.protocols import Embedded, joined, protocol_of
 from lapel.evaluation.verification import choose_pairs
 from lapel.retrieval import Depth, equal_pairs, score
 
@@ -42,7 +42,8 @@ def test_parts_are_what_a_loop_over_the_queries_compares(key: str, metric: Metri
     embeddings = torch.nn.functional.normalize(torch.randn(40, 4, generator=torch.Generator().manual_seed(1)), dim=1)
     both = embeddings[protocol.queries], embeddings[protocol.gallery]
     sets = catalog.item_sets[protocol.queries], catalog.item_sets[protocol.gallery]
-    found = score_protocol(protocol, both, sets, metric, [1, 3], 256, 5)
+    embedded = Embedded(*both, *sets, metric)
+    found = joined(protocol, ((each, embedded.graded(each, [1, 3], 256, 5)) for each in protocol.comparisons()))
     graded = []
     for place, query in enumerate(protocol.queries):
         colour = colours[query]

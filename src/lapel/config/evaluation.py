@@ -106,6 +106,8 @@ class EvaluateConfig(Options):
     report: bool = True
     """Whether `report.html` is made."""
     accelerator: Accelerator = Accelerator.auto
+    processes: int = option(1, at_least=1, at_most=64)
+    """That share the work, each with a GPU of its own where there are so many; no score depends on it."""
     data: MovedData = field(default_factory=MovedData)
     memory: float = option(256.0, above=0)
     """Megabytes of similarities held at once; results do not depend on it."""

@@ -284,8 +284,8 @@ def _gathered(lists: Iterator[tuple[np.ndarray, Neighbors]], count: int, k: int)
 def _relevant(protocol: Protocol, items: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """int64 `[queries]`: how many matches each has."""
     relevant = np.zeros(len(protocol.queries), dtype=np.int64)
-    for mine, theirs, exclude in protocol.comparisons():
-        relevant[mine] = count_matches(items[0][mine], items[1][theirs], exclude)
+    for each in protocol.comparisons():
+        relevant[each.mine] = count_matches(items[0][each.mine], items[1][each.theirs], each.exclude)
     return relevant
 
 

@@ -9,7 +9,6 @@ import torch
 
 from lapel.config import EvaluateConfig, Label, Metric, Split
 from lapel.devices import choose_device
-from lapel.encoder import embed
 from lapel.errors import NothingToScoreError
 from lapel.evaluation.classification import confusion, nearest_classes
 from lapel.evaluation.deployed import approximation
@@ -17,8 +16,9 @@ from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.graded import codes_of, ndcg
 from lapel.evaluation.intervals import bootstrap
 from lapel.evaluation.neighbors import exact_lists, write_neighbors
-from lapel.evaluation.protocols import protocol_of, score_protocol
+from lapel.evaluation.protocols import Embedded, protocol_of
 from lapel.evaluation.reporting import LISTED, report_content
+from lapel.evaluation.sharing import team
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import choose_pairs, similarities, verification
@@ -75,19 +75,20 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Evaluated:
-    catalog, metric = subject.catalog, subject.metric
+    catalog = subject.catalog
     protocol = protocol_of(catalog, config.split.name, config.within, config.across)
     rows, query_places, gallery_places = rows_once(protocol.queries, protocol.gallery)
-    raw = embed(subject.encoder.to(store.device), store, rows)
-    finished = subject.finish(raw)
-    embeddings = finished[query_places], finished[gallery_places]
     sets, trained = catalog.item_sets, subject.trained_on
     items = sets[protocol.queries], sets[protocol.gallery]
     unseen = trained is not None and not trained & catalog.items_of(protocol.queries)
     listed = max(config.vote, MATCHES, LISTED)
-    if subject.index is not None:
-        subject.index.check(protocol, embeddings[1])
-    scores, cost = score_protocol(protocol, embeddings, items, metric, config.k, config.memory, listed), None
+    with team(config, subject, store) as workers:
+        raw = workers.embed(rows)
+        finished = subject.finish(raw)
+        embeddings = finished[query_places], finished[gallery_places]
+        if subject.index is not None:
+            subject.index.check(protocol, embeddings[1])
+        scores, cost = workers.score(protocol, Embedded(*embeddings, *items, subject.metric), listed), None
     if subject.index is not None:
         cost = approximation(subject.index, protocol, embeddings, items, scores, config.k)
         scores = cost.scores

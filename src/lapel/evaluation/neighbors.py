@@ -38,11 +38,11 @@ def exact_lists(
         metric: of the model.
         k: length of the lists.
     """
-    for mine, theirs, exclude in protocol.comparisons():
-        tiles = Tiles(embeddings[0][mine], embeddings[1][theirs], metric, exclude)
+    for each in protocol.comparisons():
+        tiles = Tiles(embeddings[0][each.mine], embeddings[1][each.theirs], metric, each.exclude)
         for tile, near in nearest_by_tile(tiles, k):
-            positions = np.where(near.positions == NO_POSITION, NO_POSITION, theirs[near.positions])
-            yield mine[tile], Neighbors(positions, near.scores)
+            positions = np.where(near.positions == NO_POSITION, NO_POSITION, each.theirs[near.positions])
+            yield each.mine[tile], Neighbors(positions, near.scores)
 
 
 def write_neighbors(folder: Path, protocol: Protocol, lists: Iterable[tuple[np.ndarray, Neighbors]]) -> None:

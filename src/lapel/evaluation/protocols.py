@@ -1,16 +1,18 @@
 """Which gallery images each query is compared with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 
 from lapel.catalog import Catalog
 from lapel.config import Metric
 from lapel.errors import LapelError, NothingToScoreError
-from lapel.retrieval import NO_POSITION, Depth, Neighbors, Scores, equal_pairs, score
+from lapel.retrieval import LEVELS, NO_POSITION, Depth, Graded, Neighbors, Scores, equal_pairs, grade
+from lapel.retrieval.tiles import Tiles
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,10 @@ class Protocol:
         inside = (mine[rows] == self.exclude[:, 0]) & (places[self.exclude[:, 1]] != NO_POSITION)
         return np.column_stack([rows[inside], places[self.exclude[inside, 1]]])
 
-    def comparisons(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Each part with what is excluded from it, int64 `[pairs, 2]`, in the part's own positions."""
+    def comparisons(self) -> Iterator["Comparison"]:
+        """Each part with what is excluded from it."""
         for mine, theirs in self.parts:
-            yield mine, theirs, self.excluded_in(mine, theirs)
+            yield Comparison(mine, theirs, self.excluded_in(mine, theirs))
 
 
 def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | None) -> Protocol:
@@ -89,48 +91,84 @@ def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | 
     return Protocol(queries, gallery, exclude, parts, rule, (mine, theirs), key == "within")
 
 
-def score_protocol(
-    protocol: Protocol,
-    embeddings: tuple[Tensor, Tensor],
-    items: tuple[np.ndarray, np.ndarray],
-    metric: Metric,
-    k: list[int],
-    memory: float,
-    listed: int,
-) -> Scores:
+@dataclass(frozen=True)
+class Comparison:
+    """Some queries, and the gallery images that they are compared with.
+
+    Args:
+        mine, theirs: int64 positions of either.
+        exclude: int64 `[pairs, 2]`, (query, gallery), in positions among these.
+    """
+
+    mine: np.ndarray
+    theirs: np.ndarray
+    exclude: np.ndarray
+
+    def split(self, queries: int) -> list["Comparison"]:
+        """The same, of at most so many queries each: some whole tiles of them, for the same scores."""
+        starts = range(0, len(self.mine), queries)
+        cuts = np.searchsorted(self.exclude[:, 0], [*starts, len(self.mine)])
+        return [
+            Comparison(self.mine[start : start + queries], self.theirs, self.exclude[first:last] - [start, 0])
+            for start, first, last in zip(starts, cuts[:-1], cuts[1:], strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What is compared.
+
+    Args:
+        queries, gallery: `[images, dimensions]`, as the metric compares them.
+        query_sets, gallery_sets: int64 `[images, most]`, items of each, filled up with -1.
+        metric: of the model.
+        tiles: makes similarities of queries and gallery with a metric and excluded pairs.
+    """
+
+    queries: Tensor
+    gallery: Tensor
+    query_sets: np.ndarray
+    gallery_sets: np.ndarray
+    metric: Metric
+    tiles: Callable[[Tensor, Tensor, Metric, np.ndarray], Tiles] = Tiles
+
+    def graded(self, compared: Comparison, k: list[int], memory: float, listed: int) -> Graded:
+        """Grades of some queries, all ranks looked at; arguments as for `score`."""
+        mine, theirs = compared.mine, compared.theirs
+        queries, gallery = _some(self.queries, mine), _some(self.gallery, theirs)
+        tiles = self.tiles(queries, gallery, self.metric, compared.exclude)
+        return grade(tiles, self.query_sets[mine], self.gallery_sets[theirs], k, memory, Depth.all, listed)
+
+
+def _some(embeddings: Tensor, positions: np.ndarray) -> Tensor:
+    """Those at the positions, each of which is named once; all of them without a copy."""
+    return embeddings if len(positions) == len(embeddings) else embeddings[torch.from_numpy(positions)]
+
+
+def joined(protocol: Protocol, parts: Iterable[tuple[Comparison, Graded]]) -> Scores:
     """Scores of all parts together, with positions in the whole gallery.
 
     Args:
         protocol: queries and gallery.
-        embeddings: of the queries, and of the gallery.
-        items: int64 `[images, most]` of either.
-        metric: of the model.
-        k, memory, listed: as for `score`.
+        parts: some queries each, and their grades.
 
     Raises:
         NothingToScoreError: no query has a match.
     """
-    count = len(protocol.queries)
-    length = max(*k, listed)
-    positions = np.full((count, length), NO_POSITION)
-    similarities = np.full((count, length), -np.inf, dtype=np.float32)
-    scored = []
-    for mine, theirs, exclude in protocol.comparisons():
-        try:
-            found = score(
-                embeddings[0][mine], embeddings[1][theirs], items[0][mine], items[1][theirs], metric, k, exclude,
-                memory, Depth.all, length,
-            )  # fmt: skip
-        except NothingToScoreError:
-            continue
+    graded = list(parts)
+    count, length = len(protocol.queries), graded[0][1].neighbors.positions.shape[1]
+    neighbors = Neighbors(np.full((count, length), NO_POSITION), np.full((count, length), -np.inf, dtype=np.float32))
+    relevant = np.zeros(count, dtype=np.int64)
+    grades = {name: np.full(count, np.nan) for name in graded[0][1].grades}
+    curves = np.zeros((count, len(LEVELS)), dtype=np.float32)
+    for compared, found in graded:
         lists = found.neighbors.positions
-        positions[mine] = np.where(lists == NO_POSITION, NO_POSITION, theirs[lists])
-        similarities[mine] = found.neighbors.scores
-        scored.append((mine[found.queries], found.grades, found.curves))
-    if not scored:
+        neighbors.positions[compared.mine] = np.where(lists == NO_POSITION, NO_POSITION, compared.theirs[lists])
+        neighbors.scores[compared.mine] = found.neighbors.scores
+        relevant[compared.mine] = found.relevant
+        curves[compared.mine] = found.curves
+        for name, each in found.grades.items():
+            grades[name][compared.mine] = each
+    if not relevant.any():
         raise NothingToScoreError(f"no query has a match in the gallery ({protocol.rule}): there is nothing to score")
-    queries = np.concatenate([each for each, *_ in scored])
-    order = np.argsort(queries)
-    grades = {name: np.concatenate([part[name] for _, part, _ in scored])[order] for name in scored[0][1]}
-    curves = np.concatenate([each for *_, each in scored])[order]
-    return Scores(queries[order], grades, count - len(queries), Neighbors(positions, similarities), curves)
+    return Graded(neighbors, grades, curves, relevant).scores()

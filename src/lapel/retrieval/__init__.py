@@ -6,7 +6,7 @@ shared out. Equal scores are ordered by gallery position, the lower first.
 """
 
 from lapel.retrieval.pairs import equal_pairs, rows_once
-from lapel.retrieval.scoring import LEVELS, Depth, Scores, grade_lists, score
+from lapel.retrieval.scoring import LEVELS, Depth, Graded, Scores, grade, grade_lists, score
 from lapel.retrieval.search import NO_POSITION, Neighbors, search
 from lapel.retrieval.tiles import DEFAULT_MEMORY
 
@@ -15,9 +15,11 @@ __all__ = [
     "LEVELS",
     "NO_POSITION",
     "Depth",
+    "Graded",
     "Neighbors",
     "Scores",
     "equal_pairs",
+    "grade",
     "grade_lists",
     "rows_once",
     "score",

@@ -46,6 +46,36 @@ class Scores:
         return {name: float(grade.mean()) for name, grade in self.grades.items()}
 
 
+@dataclass(frozen=True)
+class Graded:
+    """Grades of queries, among them those that have no match to find.
+
+    Args:
+        neighbors: their lists.
+        grades: metric name -> float64 `[queries]`, which says nothing of queries without a match.
+        curves: likewise, as of `Scores`.
+        relevant: int64 `[queries]`, matches of each.
+    """
+
+    neighbors: Neighbors
+    grades: dict[str, np.ndarray]
+    curves: np.ndarray | None
+    relevant: np.ndarray
+
+    def scores(self) -> Scores:
+        """Of the queries with a match.
+
+        Raises:
+            NothingToScoreError: there is none.
+        """
+        found = np.flatnonzero(self.relevant)
+        if not len(found):
+            raise NothingToScoreError("no query has a match in the gallery: there is nothing to score")
+        grades = {name: each[found] for name, each in self.grades.items()}
+        curves = None if self.curves is None else self.curves[found]
+        return Scores(found, grades, len(self.relevant) - len(found), self.neighbors, curves)
+
+
 def score(
     queries: Tensor,
     gallery: Tensor,
@@ -95,9 +125,26 @@ def score(
         raise LapelError(f"k={min(k)}: must be at least 1")
     tiles = Tiles(queries, gallery, metric, exclude)
     query_sets, gallery_sets = query_items.reshape(len(query_items), -1), gallery_items.reshape(len(gallery_items), -1)
-    relevant = count_matches(query_sets, gallery_sets, exclude)
-    if not relevant.any():
-        raise NothingToScoreError("no query has a match in the gallery: there is nothing to score")
+    return grade(tiles, query_sets, gallery_sets, k, memory, depth, listed).scores()
+
+
+def grade(
+    tiles: Tiles,
+    query_sets: np.ndarray,
+    gallery_sets: np.ndarray,
+    k: list[int],
+    memory: float,
+    depth: Depth,
+    listed: int,
+) -> Graded:
+    """As `score`, of queries and gallery that are ready to be compared, and of all queries.
+
+    Args:
+        tiles: of queries and gallery.
+        query_sets, gallery_sets: int64 `[images, most]`, filled up with -1.
+        k, memory, depth, listed: as for `score`.
+    """
+    relevant = count_matches(query_sets, gallery_sets, tiles.exclude)
     length, curves = max(*k, listed), None
     if depth is Depth.lists:
         neighbors, deeper = nearest(tiles, length), {}
@@ -106,9 +153,7 @@ def score(
         neighbors, deeper, curves = _ranked(tiles, sought, length, memory)
     positions = neighbors.positions
     hits = share_item(query_sets[:, None], gallery_sets[positions]) & (positions != NO_POSITION)
-    found = np.flatnonzero(relevant)
-    grades = {name: grade[found] for name, grade in (grade_lists(hits, k) | deeper).items()}
-    return Scores(found, grades, int(len(relevant) - len(found)), neighbors, None if curves is None else curves[found])
+    return Graded(neighbors, grade_lists(hits, k) | deeper, curves, relevant)
 
 
 @dataclass(frozen=True)
@@ -128,13 +173,14 @@ def _ranked(
     count = len(tiles)
     values = np.full((count, sought.least), -np.inf, dtype=np.float32)
     positions = np.full((count, sought.least), NO_POSITION)
-    grades: dict[str, np.ndarray] = {}
+    names = ("map@r", "r_precision", "mrr", *(["map"] if sought.depth is Depth.all else []))
+    grades = {name: np.full(count, np.nan) for name in names}
     curves = np.zeros((count, len(LEVELS)), dtype=np.float32) if sought.depth is Depth.all else None
     for part in rankings(tiles, sought, memory, partial(_graded, sought=sought)):
         queries = part.ranking.queries
         values[queries], positions[queries] = part.ranking.values, part.ranking.positions
         for name, each in part.grades.items():
-            grades.setdefault(name, np.full(count, np.nan))[part.queries] = each
+            grades[name][part.queries] = each
         if curves is not None:
             curves[part.queries] = part.curves
     return settled(tiles, values, positions, length), grades, curves
