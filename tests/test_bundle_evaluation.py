@@ -285,6 +285,13 @@ def _other_metric(folder: Path) -> None:
     write_index(build_index(vectors_of(folder), Metric.euclidean), folder / "index.faiss")
 
 
+def _own_numbers(folder: Path) -> None:
+    vectors = vectors_of(folder)
+    index = faiss.IndexIDMap(faiss.IndexFlatIP(vectors.shape[1]))
+    index.add_with_ids(vectors, np.arange(len(vectors)) + 1000)  # pyright: ignore[reportCallIssue]
+    write_index(index, folder / "index.faiss")
+
+
 def _unknown_image(folder: Path) -> None:
     items = pd.read_parquet(folder / "items.parquet")
     items.loc[3, "image"] = 10**6
@@ -315,6 +322,7 @@ def _no_config(folder: Path) -> None:
         (_other_order, "index.faiss: does not hold the embeddings of encoder.ts"),
         (_fewer_entries, "entries, and items.parquet describes"),
         (_other_metric, "index.faiss: compares as euclidean does, and the manifest's metric is cosine"),
+        (_own_numbers, "index.faiss: names entry 10"),
         (_unknown_image, "images are not in the catalogue wardrobe, the first is 1000000 (test)"),
         (_image_twice, "more than once"),
         (_no_encoder, "encoder.ts: cannot embed an image"),
