@@ -59,7 +59,7 @@ def hashed_again(folder: Path) -> None:
 
 def vectors_of(folder: Path) -> np.ndarray:
     index = load(folder).index
-    return index.reconstruct_n(0, index.ntotal)
+    return np.asarray(index.reconstruct_n(0, index.ntotal))  # a tensor, once FAISS's helpers for torch are imported
 
 
 def ivf(vectors: np.ndarray, metric: Metric, cells: int = 4) -> Any:
