@@ -208,11 +208,11 @@ def test_lists_are_the_whole_ranking_without_what_may_not_count(
 ) -> None:
     """Leave-one-out, with look-alikes, and an index in another order that holds other splits."""
     generator = np.random.default_rng(0)
-    rows = 300
+    rows = 150
     table = pd.DataFrame({
         "image": range(rows), "item": generator.integers(0, 9, rows), "category": 0, "role": "both",
         "split": np.where(generator.random(rows) < 0.6, "test", "train"),
-        "colour": generator.choice(["red", "blue"], rows), SAME_PIXELS: generator.integers(0, 200, rows),
+        "colour": generator.choice(["red", "blue"], rows), SAME_PIXELS: generator.integers(0, 100, rows),
     })  # fmt: skip
     catalog = Catalog("made", table, [f"i{code}" for code in range(9)], ["c"])
     protocol = protocol_of(catalog, "test", within, None)
