@@ -93,7 +93,7 @@ class DeployedIndex:
         left = np.arange(len(vectors))
         while len(left):
             asked = min(asked, len(places))
-            near = search_index(self.index, vectors[left], asked, self.metric)
+            near = self._search(vectors[left], asked)
             found = np.where(near.positions == NO_POSITION, NO_POSITION, places[near.positions])
             found[_stand_in(left, found, excluded)] = NO_POSITION
             ended = (near.positions[:, -1] == NO_POSITION) | (asked == len(places))
@@ -105,6 +105,12 @@ class DeployedIndex:
             scores[left[done], : packed.shape[1]] = np.where(packed == NO_POSITION, -np.inf, values)
             left, asked = left[~done], 2 * asked
         return Neighbors(positions, scores)
+
+    def _search(self, vectors: np.ndarray, k: int) -> Neighbors:
+        near = search_index(self.index, vectors, k, self.metric)
+        if (highest := near.positions.max()) >= len(self.rows):  # an IndexIDMap has numbers of its own
+            raise LapelError(f"{self.file}: names entry {highest}, and {ITEMS_FILE} ends at {len(self.rows) - 1}")
+        return near
 
     def check(self, protocol: Protocol, gallery: Tensor) -> None:
         """Raise unless gallery images are found by their own embeddings: not so in another encoder's index.
@@ -120,7 +126,7 @@ class DeployedIndex:
         # Coarse codes shift an image among others as near as these, but not among strangers.
         entries = len(self.rows)
         within = min(max(10, entries // 50), 500, max(1, entries // 10))
-        near = search_index(self.index, gallery[torch.from_numpy(chosen)].cpu().numpy(), within, self.metric)
+        near = self._search(gallery[torch.from_numpy(chosen)].cpu().numpy(), within)
         own = self.rows[near.positions] == protocol.gallery[chosen, None]
         itself = 1.0 if self.metric is Metric.cosine else 0.0
         alike = near.scores[:, -1] >= itself - NEAR_TIE  # so many copies that one may stand for another
