@@ -15,7 +15,7 @@ from lapel.evaluation.deployed import approximation
 from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.graded import codes_of, ndcg
 from lapel.evaluation.intervals import bootstrap
-from lapel.evaluation.neighbors import exact_lists, write_neighbors
+from lapel.evaluation.neighbors import NEIGHBORS_FILE, exact_lists, write_neighbors
 from lapel.evaluation.protocols import Embedded, protocol_of
 from lapel.evaluation.reporting import LISTED, report_content
 from lapel.evaluation.sharing import team
@@ -24,7 +24,7 @@ from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import choose_pairs, similarities, verification
 from lapel.examples import MATCHES, examples, spread
 from lapel.images.store import ImageStore, open_store
-from lapel.report import write_report
+from lapel.report import REPORT_FILE, write_report
 from lapel.retrieval import NO_POSITION, rows_once
 from lapel.runs import QUERIES_FILE, write_json, written_whole
 
@@ -62,6 +62,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "intervals": _intervals(found, grades),
         "protocol": _card(found),
     }
+    for name in (REPORT_FILE, NEIGHBORS_FILE):  # of an evaluation before this one
+        (subject.folder / name).unlink(missing_ok=True)
     write_json(subject.folder / "metrics.json", result)
     tables = _tables(found, predicted)
     _write_tables(found, tables)

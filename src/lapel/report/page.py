@@ -15,6 +15,8 @@ from lapel.report.drawings import CELLS, as_svg, figures, largest
 from lapel.report.pictures import Sheets, as_uri, sheets
 from lapel.runs import written_whole
 
+REPORT_FILE = "report.html"
+
 # Characters that the map's pictures may take: the page stays below 8 MB with all else that is in it.
 MOST_PICTURES = 4_500_000
 
@@ -76,7 +78,7 @@ def write_report(content: Content, folder: Path) -> Path:
         drawn[name] = Markup(as_svg(figure))
         with written_whole(folder / "figures" / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
-    page = folder / "report.html"
+    page = folder / REPORT_FILE
     with written_whole(page) as temporary:
         temporary.write_text(render(content, drawn), encoding="utf-8")
     return page
