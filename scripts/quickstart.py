@@ -84,7 +84,7 @@ def show(folder: Path, seconds: dict[str, float]) -> None:
     for name, value in seconds.items():
         table.add_row(f"{name}, seconds", f"{value:.0f}")
     table.add_section()
-    for name in ("checkpoints/best.ckpt", "evaluation/metrics.json", "evaluation/examples.png", "bundle"):
+    for name in ("checkpoints/best.ckpt", "evaluation/report.html", "evaluation/metrics.json", "bundle"):
         table.add_row(Path(name).stem, str(folder / name))
     table.add_row("curves", ".venv/bin/tensorboard --logdir runs")
     Console(width=max(100, shutil.get_terminal_size().columns)).print(table)
