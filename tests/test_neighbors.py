@@ -17,7 +17,7 @@ from lapel.checkpoint import open_run
 from lapel.config import Checkpoint, Metric
 from lapel.evaluation import neighbors
 from lapel.evaluation.neighbors import exact_lists, write_neighbors
-from lapel.evaluation.protocols import Protocol, protocol_of
+from lapel.evaluation.protocols import Embedded, Protocol, protocol_of
 from lapel.images.store import open_store
 from lapel.retrieval import Neighbors, search
 from lapel.retrieval.search import nearest_by_tile
@@ -41,6 +41,11 @@ def both(protocol: Protocol, embeddings: torch.Tensor) -> tuple[torch.Tensor, to
     return embeddings[protocol.queries], embeddings[protocol.gallery]
 
 
+def embedded(protocol: Protocol, embeddings: torch.Tensor, metric: Metric) -> Embedded:
+    queries, gallery = both(protocol, embeddings)
+    return Embedded(queries, gallery, np.zeros((len(queries), 1)), np.zeros((len(gallery), 1)), metric)
+
+
 @pytest.mark.parametrize("metric", list(Metric))
 @pytest.mark.parametrize("k", [1, 7, 1000])
 def test_tile_by_tile_is_the_search_of_everything(metric: Metric, k: int) -> None:
@@ -58,7 +63,7 @@ def test_tile_by_tile_is_the_search_of_everything(metric: Metric, k: int) -> Non
 @pytest.mark.parametrize("k", [5, 1000])
 def test_the_file_holds_what_a_loop_finds(metric: Metric, within: str | None, k: int, tmp_path: Path) -> None:
     catalog, protocol, embeddings = made(200, ["query", "gallery", "both"], within)
-    write_neighbors(tmp_path, protocol, exact_lists(protocol, both(protocol, embeddings), metric, k))
+    write_neighbors(tmp_path, protocol, exact_lists(protocol, embedded(protocol, embeddings, metric), k))
     found = pd.read_parquet(tmp_path / "neighbors.parquet")
     assert found.dtypes.astype(str).to_dict() == {
         "row": "int64", "rank": "int32", "neighbor": "int64", "score": "float32"
@@ -96,7 +101,7 @@ def test_it_is_written_as_it_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     def watched() -> Iterator[tuple[np.ndarray, Neighbors]]:
         nonlocal given, most
-        for queries, near in exact_lists(protocol, both(protocol, embeddings), Metric.cosine, 5):
+        for queries, near in exact_lists(protocol, embedded(protocol, embeddings, Metric.cosine), 5):
             most = max(most, given - sum(written))
             given += near.positions.size
             yield queries, near
@@ -115,7 +120,7 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     _, protocol, embeddings = made(300, ["both"])
 
     def broken() -> Iterator[tuple[np.ndarray, Neighbors]]:
-        yield next(exact_lists(protocol, both(protocol, embeddings), Metric.cosine, 5))
+        yield next(exact_lists(protocol, embedded(protocol, embeddings, Metric.cosine), 5))
         raise KeyboardInterrupt
 
     (tmp_path / "neighbors.parquet").write_bytes(b"older")

@@ -160,16 +160,16 @@ def _print_scores(result: dict[str, Any]) -> None:
     table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
-    intervals, cost = result["intervals"], result.get("approximation", {})
+    intervals, cost, before = result["intervals"], result.get("approximation", {}), result.get("before", {})
     if intervals:
         table.add_column(protocol["intervals"].partition(" by ")[0], justify="right")
-    if cost:
-        table.add_column("exact search", justify="right")
-        table.add_column("cost", justify="right")
+    for heading in ("exact search", "cost") if cost else ("before", "difference") if before else ():
+        table.add_column(heading, justify="right")
     for name, value in result.items():
         if isinstance(value, float):
             cells = [_interval(intervals.get(name))] if intervals else []
             cells += [f"{value + cost[name]:.4f}", f"{cost[name]:+.4f}"] if name in cost else []
+            cells += [f"{before[name]:.4f}", f"{value - before[name]:+.4f}"] if name in before else []
             table.add_row(name, f"{value:.4f}", *cells)
     Console().print(table)
     if times := result.get("milliseconds_per_query"):

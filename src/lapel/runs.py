@@ -170,6 +170,7 @@ def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None
         None if config.checkpoint is Checkpoint.best else config.checkpoint.name,
         config.within and f"within-{config.within}",
         config.across and f"across-{config.across}",
+        config.post.label,
     ]
     told = "-".join(name for name in names if name)
     return run / "evaluation" / told if told else run / "evaluation"

@@ -51,6 +51,7 @@ from lapel.config.evaluation import (
     CompareConfig,
     CompareFormat,
     EvaluateConfig,
+    PostConfig,
     Split,
     VerificationConfig,
 )
@@ -233,6 +234,7 @@ __all__ = [
     "PairsConfig",
     "PhotosConfig",
     "Pool",
+    "PostConfig",
     "Precision",
     "ProxyAnchorConfig",
     "ProxyNCAConfig",

@@ -51,6 +51,54 @@ class BootstrapConfig(Options):
     """Of the draws."""
 
 
+@dataclass
+class PostConfig(Options):
+    """What is done with embeddings before they are compared, in this order; scores are told before and after."""
+
+    pca: str | None = None
+    """Principal components that are kept, fitted on the training part: a number, or `auto`, chosen on val by MAP@R."""
+    whiten: bool = False
+    """Make the components equally wide."""
+    augment_database: int = option(0, at_least=0)
+    """Nearest gallery images that each gallery image takes in."""
+    expand_queries: int = option(0, at_least=0)
+    """Nearest gallery images that each query takes in."""
+    alpha: float = option(3.0, at_least=0)
+    """Power of the similarity by which they count."""
+    rerank: bool = False
+    """Compare by shared neighbours, too: k-reciprocal re-ranking."""
+    rerank_k1: int = option(20, at_least=1)
+    """Neighbours that are looked at."""
+    rerank_k2: int = option(6, at_least=1)
+    """Neighbours over which encodings are averaged."""
+    rerank_lambda: float = option(0.3, at_least=0, at_most=1)
+    """Share of the plain distance."""
+
+    @property
+    def projects(self) -> bool:
+        """Whether principal components are looked for."""
+        return self.pca is not None or self.whiten
+
+    @property
+    def label(self) -> str:
+        """Everything that is done, as a folder's name; empty where nothing is."""
+        names = [
+            f"pca{self.pca}" if self.pca else None,
+            "whiten" if self.whiten else None,
+            f"augment{self.augment_database}" if self.augment_database else None,
+            f"expand{self.expand_queries}-alpha{self.alpha:g}" if self.expand_queries else None,
+            f"rerank{self.rerank_k1}-{self.rerank_k2}-{self.rerank_lambda:g}" if self.rerank else None,
+        ]
+        return "-".join(name for name in names if name)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pca is not None and self.pca != "auto" and not (self.pca.isascii() and self.pca.isdigit()):
+            raise LapelError(f"post.pca={self.pca}: must be auto, or a whole number of at least 1")
+        if self.pca is not None and self.pca != "auto" and int(self.pca) < 1:
+            raise LapelError(f"post.pca={self.pca}: must be auto, or a whole number of at least 1")
+
+
 class CompareFormat(Enum):
     """How a comparison is printed."""
 
@@ -101,6 +149,7 @@ class EvaluateConfig(Options):
     """Nearest images that tell a query's category."""
     graded: list[str] = option([])
     """For nDCG: columns of the catalogue, and what an equal value in each is worth, as in `[colour:1,gender:2]`."""
+    post: PostConfig = field(default_factory=PostConfig)
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
     report: bool = True
@@ -155,5 +204,7 @@ class EvaluateConfig(Options):
             raise LapelError("bundle=: must name a folder")
         if self.encoder is not None:
             raise LapelError("bundle and encoder: one of them alone is scored")
+        if self.post.label:
+            raise LapelError("post: is for runs and encoders; a bundle's index holds embeddings as they were exported")
         if self.checkpoint is not Checkpoint.best:
             raise LapelError(f"checkpoint={self.checkpoint.name}: a bundle has that of its export alone")

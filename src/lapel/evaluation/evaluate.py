@@ -1,6 +1,7 @@
 """The scores of a model on one split, and what a reader needs to trust them."""
 
 import logging
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from lapel.evaluation.classification import confusion, nearest_classes
 from lapel.evaluation.deployed import approximation
 from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.graded import codes_of, ndcg
-from lapel.evaluation.intervals import bootstrap
+from lapel.evaluation.intervals import bootstrap, paired_bootstrap
 from lapel.evaluation.neighbors import NEIGHBORS_FILE, exact_lists, write_neighbors
+from lapel.evaluation.postprocessing import process
 from lapel.evaluation.protocols import Embedded, protocol_of
 from lapel.evaluation.reporting import LISTED, report_content
-from lapel.evaluation.sharing import team
+from lapel.evaluation.sharing import Alone, Together, team
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import choose_pairs, similarities, verification
@@ -59,6 +61,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **_classified(found, predicted),
         **(verification(*pairs, config.verification.fpr) if pairs is not None else {}),
         **(found.approximation.told() if found.approximation else {}),
+        **_gain(found),
         "intervals": _intervals(found, grades),
         "protocol": _card(found),
     }
@@ -87,14 +90,40 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
     with team(config, subject, store) as workers:
         raw = workers.embed(rows)
         finished = subject.finish(raw)
-        embeddings = finished[query_places], finished[gallery_places]
+        embedded = Embedded(finished[query_places], finished[gallery_places], *items, subject.metric)
         if subject.index is not None:
-            subject.index.check(protocol, embeddings[1])
-        scores, cost = workers.score(protocol, Embedded(*embeddings, *items, subject.metric), listed), None
+            subject.index.check(protocol, embedded.gallery)
+        scores = workers.score(protocol, embedded, listed)
+        found = Evaluated(config, subject, protocol, raw[query_places], embedded, unseen, scores)
+        if config.post.label:
+            return _post_processed(found, workers, listed)
     if subject.index is not None:
-        cost = approximation(subject.index, protocol, embeddings, items, scores, config.k)
-        scores = cost.scores
-    return Evaluated(config, subject, protocol, raw[query_places], embeddings, items, unseen, scores, cost)
+        cost = approximation(subject.index, protocol, found.embeddings, items, scores, config.k)
+        return replace(found, scores=cost.scores, approximation=cost)
+    return found
+
+
+def _post_processed(found: Evaluated, workers: Alone | Together, listed: int) -> Evaluated:
+    def embed(rows: np.ndarray) -> torch.Tensor:
+        return found.subject.finish(workers.embed(rows))
+
+    processed = process(found.config, found.catalog, found.protocol, found.embedded, embed)
+    scores = workers.score(found.protocol, processed.embedded, listed)
+    return replace(found, embedded=processed.embedded, scores=scores, before=found.scores, post=processed.card)
+
+
+def _gain(found: Evaluated) -> dict[str, Any]:
+    """Scores before post-processing, and what it has changed, with the ends of a paired bootstrap over the queries."""
+    if found.before is None:
+        return {}
+    options, gain = found.config.bootstrap, {}
+    for name, before in found.before.grades.items():
+        after = found.scores.grades[name]
+        gain[name] = [float((after - before).mean())]
+        if options.samples:
+            low, high, _ = paired_bootstrap(before, after, options.samples, options.confidence, options.seed)
+            gain[name] += [low, high]
+    return {"before": found.before.means(), "gain": gain}
 
 
 def _graded(found: Evaluated) -> dict[str, np.ndarray]:
@@ -171,6 +200,7 @@ def _card(found: Evaluated) -> dict[str, Any]:
         "items_seen_in_training": None if subject.trained_on is None else not found.unseen,
         "metric": subject.metric.name,
         "normalized": subject.metric is Metric.cosine,
+        "post_processing": found.post,
         "graded": config.gains,
         "intervals": f"{options.confidence:.0%} by {options.samples} resamples of {drawn}" if options.samples else None,
         **subject.origin,
@@ -213,5 +243,5 @@ def _write_neighbors(found: Evaluated) -> None:
     if subject.index is not None:
         lists = subject.index.lists(protocol, found.embeddings[0], k)
     else:
-        lists = exact_lists(protocol, found.embeddings, subject.metric, k)
+        lists = exact_lists(protocol, found.embedded, k)
     write_neighbors(subject.folder, protocol, lists)

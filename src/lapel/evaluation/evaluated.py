@@ -1,6 +1,7 @@
 """A model's embeddings of a split and its scores: what everything that is told of it is made from."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -8,7 +9,7 @@ from torch import Tensor
 from lapel.catalog import Catalog
 from lapel.config import EvaluateConfig
 from lapel.evaluation.deployed import Approximation
-from lapel.evaluation.protocols import Protocol
+from lapel.evaluation.protocols import Embedded, Protocol
 from lapel.evaluation.subjects import Subject
 from lapel.retrieval import Scores
 
@@ -22,10 +23,11 @@ class Evaluated:
         subject: what is scored.
         protocol: queries and gallery.
         raw: embeddings of the queries before normalisation.
-        embeddings: of the queries, and of the gallery, as the metric compares them.
-        items: int64 `[images, most]` of either, filled up with -1.
+        embedded: queries and gallery as they are compared.
         unseen: whether training is known to have seen none of the queries' items.
         scores: of the queries with a match, and the lists of all.
+        before: the same without post-processing; None where there is none.
+        post: what the protocol says of post-processing.
         approximation: of a bundle's index, whose are then the scores.
     """
 
@@ -33,11 +35,22 @@ class Evaluated:
     subject: Subject
     protocol: Protocol
     raw: Tensor
-    embeddings: tuple[Tensor, Tensor]
-    items: tuple[np.ndarray, np.ndarray]
+    embedded: Embedded
     unseen: bool
     scores: Scores
+    before: Scores | None = None
+    post: dict[str, Any] | None = None
     approximation: Approximation | None = None
+
+    @property
+    def embeddings(self) -> tuple[Tensor, Tensor]:
+        """Of the queries, and of the gallery."""
+        return self.embedded.queries, self.embedded.gallery
+
+    @property
+    def items(self) -> tuple[np.ndarray, np.ndarray]:
+        """int64 `[images, most]` of either, filled up with -1."""
+        return self.embedded.query_sets, self.embedded.gallery_sets
 
     @property
     def catalog(self) -> Catalog:

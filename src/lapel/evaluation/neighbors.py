@@ -8,13 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor
 
-from lapel.config import Metric
-from lapel.evaluation.protocols import Protocol
+from lapel.evaluation.protocols import Embedded, Protocol
 from lapel.retrieval import NO_POSITION, Neighbors
 from lapel.retrieval.search import nearest_by_tile
-from lapel.retrieval.tiles import Tiles
 from lapel.runs import written_whole
 
 NEIGHBORS_FILE = "neighbors.parquet"
@@ -27,20 +24,16 @@ SCHEMA = pa.schema(
 )
 
 
-def exact_lists(
-    protocol: Protocol, embeddings: tuple[Tensor, Tensor], metric: Metric, k: int
-) -> Iterator[tuple[np.ndarray, Neighbors]]:
+def exact_lists(protocol: Protocol, embedded: Embedded, k: int) -> Iterator[tuple[np.ndarray, Neighbors]]:
     """Positions of some queries, and their lists of exact search, with positions in the whole gallery.
 
     Args:
         protocol: queries and gallery.
-        embeddings: of the queries, and of the gallery.
-        metric: of the model.
+        embedded: of the queries, and of the gallery.
         k: length of the lists.
     """
     for each in protocol.comparisons():
-        tiles = Tiles(embeddings[0][each.mine], embeddings[1][each.theirs], metric, each.exclude)
-        for tile, near in nearest_by_tile(tiles, k):
+        for tile, near in nearest_by_tile(embedded.similarities(each), k):
             positions = np.where(near.positions == NO_POSITION, NO_POSITION, each.theirs[near.positions])
             yield each.mine[tile], Neighbors(positions, near.scores)
 

@@ -132,12 +132,15 @@ class Embedded:
     metric: Metric
     tiles: Callable[[Tensor, Tensor, Metric, np.ndarray], Tiles] = Tiles
 
+    def similarities(self, compared: Comparison) -> Tiles:
+        """Of some queries, with what they are compared with."""
+        queries, gallery = _some(self.queries, compared.mine), _some(self.gallery, compared.theirs)
+        return self.tiles(queries, gallery, self.metric, compared.exclude)
+
     def graded(self, compared: Comparison, k: list[int], memory: float, listed: int) -> Graded:
         """Grades of some queries, all ranks looked at; arguments as for `score`."""
-        mine, theirs = compared.mine, compared.theirs
-        queries, gallery = _some(self.queries, mine), _some(self.gallery, theirs)
-        tiles = self.tiles(queries, gallery, self.metric, compared.exclude)
-        return grade(tiles, self.query_sets[mine], self.gallery_sets[theirs], k, memory, Depth.all, listed)
+        sets = self.query_sets[compared.mine], self.gallery_sets[compared.theirs]
+        return grade(self.similarities(compared), *sets, k, memory, Depth.all, listed)
 
 
 def _some(embeddings: Tensor, positions: np.ndarray) -> Tensor:

@@ -26,7 +26,7 @@ from lapel.evaluation.protocols import Comparison, Embedded, Graded, Protocol, j
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.images.store import ImageStore, open_store
 from lapel.retrieval import Scores
-from lapel.retrieval.tiles import QUERY_TILE
+from lapel.retrieval.tiles import QUERY_TILE, Tiles
 
 # What a process takes at a time: whole batches of images, and whole tiles of queries.
 IMAGES = 16 * EMBED_BATCH
@@ -55,9 +55,7 @@ class Alone:
         Raises:
             NothingToScoreError: no query has a match.
         """
-        config = self.config
-        parts = ((each, embedded.graded(each, config.k, config.memory, listed)) for each in protocol.comparisons())
-        return joined(protocol, parts)
+        return _scored_here(self.config, protocol, embedded, listed)
 
 
 class Together:
@@ -78,7 +76,9 @@ class Together:
         return torch.from_numpy(np.concatenate(list(parts))).to(self.device)
 
     def score(self, protocol: Protocol, embedded: Embedded, listed: int) -> Scores:
-        """See `Alone`."""
+        """See `Alone`; similarities of another kind than the plain one, which know all queries at once, here."""
+        if embedded.tiles is not Tiles:
+            return _scored_here(self.config, protocol, embedded, listed)
         compared = [part for each in protocol.comparisons() for part in each.split(QUERIES)]
         with tempfile.TemporaryDirectory(prefix="lapel-") as folder:
             for name, each in (("queries", embedded.queries), ("gallery", embedded.gallery)):
@@ -86,6 +86,11 @@ class Together:
             told = replace(embedded, queries=torch.empty(0), gallery=torch.empty(0))
             tasks = [_Task(folder, told, each, listed) for each in compared]
             return joined(protocol, zip(compared, self.pool.map(_grade, tasks), strict=True))
+
+
+def _scored_here(config: EvaluateConfig, protocol: Protocol, embedded: Embedded, listed: int) -> Scores:
+    parts = ((each, embedded.graded(each, config.k, config.memory, listed)) for each in protocol.comparisons())
+    return joined(protocol, parts)
 
 
 @contextmanager

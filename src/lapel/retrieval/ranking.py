@@ -168,7 +168,7 @@ def _above(rows: np.ndarray, bounds: np.ndarray, wanted: int) -> _Picked:
 def _sorted(rows: np.ndarray, alike: np.ndarray, picked: _Picked) -> np.ndarray:
     """float32 `[rows, most of a row]`: minus what was picked, tagged, ascending; inf behind it."""
     tagged = (rows.reshape(-1)[picked.places].view(np.int32) & ~TAG) | alike.reshape(-1)[picked.places]
-    ordered = np.full((len(rows), picked.counts.max()), np.inf, dtype=np.float32)
+    ordered = np.full((len(rows), max(1, picked.counts.max())), np.inf, dtype=np.float32)
     ordered[np.arange(ordered.shape[1]) < picked.counts[:, None]] = -tagged.view(np.float32)
     ordered.sort(axis=1)
     return ordered

@@ -58,13 +58,18 @@ class Tiles:
         torch.mm(tile, gallery.T, out=found)
         if self.metric is Metric.euclidean:
             found.mul_(2).sub_(self.squares[part]).sub_(tile.square().sum(1, keepdim=True))
-        if self.exclude is not None:
-            first, last = np.searchsorted(self.exclude[:, 0], [rows.start, rows.stop])
-            pairs = self.exclude[first:last]
-            pairs = pairs[(pairs[:, 1] >= part.start) & (pairs[:, 1] < part.stop)]
-            places = torch.from_numpy(pairs - [rows.start, part.start]).to(found.device)
-            found[places[:, 0], places[:, 1]] = -torch.inf
+        self.leave_out(rows, part, found)
         return found
+
+    def leave_out(self, rows: slice, part: slice, found: Tensor) -> None:
+        """-inf where pairs are excluded."""
+        if self.exclude is None:
+            return
+        first, last = np.searchsorted(self.exclude[:, 0], [rows.start, rows.stop])
+        pairs = self.exclude[first:last]
+        pairs = pairs[(pairs[:, 1] >= part.start) & (pairs[:, 1] < part.stop)]
+        places = torch.from_numpy(pairs - [rows.start, part.start]).to(found.device)
+        found[places[:, 0], places[:, 1]] = -torch.inf
 
     def exact(self, rows: slice, positions: np.ndarray) -> np.ndarray:
         """float64 `[rows, some]`: cosines, or minus distances, of queries and the gallery images at `positions`."""
