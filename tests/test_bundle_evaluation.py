@@ -48,7 +48,9 @@ def bundle(trained_run: Path, working_folder: Path) -> Path:
 
 
 def evaluated(folder: Path, *options: str) -> dict[str, Any]:
-    return lapel.evaluate(lapel.compose("evaluate", [f"bundle={folder}", "bootstrap.samples=0", *options]))
+    return lapel.evaluate(
+        lapel.compose("evaluate", [f"bundle={folder}", "bootstrap.samples=0", "report=false", *options])
+    )
 
 
 def hashed_again(folder: Path) -> None:
@@ -141,7 +143,7 @@ def test_a_flat_index_costs_nothing_and_scores_as_the_run(run: str, request: pyt
     folder = request.getfixturevalue(run)
     before = contents(folder / "bundle")
     options = ["bootstrap.samples=0", "within=category"]
-    by_run = lapel.evaluate(lapel.compose("evaluate", [f"run={folder}", *options]))
+    by_run = lapel.evaluate(lapel.compose("evaluate", [f"run={folder}", "report=false", *options]))
     result = evaluated(folder / "bundle", "within=category")
     near_ties = 1.5 / result["protocol"]["queries"]
     for name, cost in result["approximation"].items():

@@ -198,7 +198,7 @@ def test_a_mistake_in_the_last_trial_is_told_before_the_first_one_trains(run) ->
 
 def test_evaluating_in_a_sweep_leaves_no_folder_of_its_own(run, trained_run: Path) -> None:
     copy = shutil.copytree(trained_run, "copy")
-    code, _, error = run("evaluate", "-m", f"run={copy}", "split=val,test")
+    code, _, error = run("evaluate", "-m", f"run={copy}", "split=val,test", "report=false")
     assert code == 0, error
     assert [each.name for each in Path().iterdir()] == ["copy"]
     assert Path("copy/evaluation/val/metrics.json").is_file()
@@ -208,7 +208,7 @@ def test_a_sweep_never_removes_a_folder_that_the_user_named(run, trained_run: Pa
     copy = shutil.copytree(trained_run, "copy")
     Path("mine").mkdir()
     Path("mine/notes.txt").write_text("keep")
-    assert run("evaluate", "-m", f"run={copy}", "split=val,test", "hydra.sweep.dir=mine")[0] == 0
+    assert run("evaluate", "-m", f"run={copy}", "split=val,test", "report=false", "hydra.sweep.dir=mine")[0] == 0
     assert run("train", "-m", *SMALL, "data.batch_size=9999,8888", "hydra.sweep.dir=mine")[0] == 2
     assert Path("mine/notes.txt").read_text() == "keep"
 
@@ -218,7 +218,7 @@ def test_the_manifest_has_the_scores_of_its_own_checkpoint_alone(run, trained_ru
     for arguments in (["checkpoint=last"], ["export.invert=always"]):
         assert run("export", f"run={copy}", *arguments)[0] == 0
         assert json.loads((copy / "bundle/manifest.json").read_text())["scores"] is None
-    assert run("evaluate", f"run={copy}", "checkpoint=last")[0] == 0
+    assert run("evaluate", f"run={copy}", "checkpoint=last", "report=false")[0] == 0
     assert run("export", f"run={copy}", "checkpoint=last")[0] == 0
     scores = json.loads((copy / "bundle/manifest.json").read_text())["scores"]
     assert scores["protocol"]["checkpoint"] == "last"

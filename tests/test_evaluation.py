@@ -134,7 +134,7 @@ def test_the_classifier_is_the_one_that_was_trained(working_folder: Path):
     for options in ([], ["optim.ema=0.5"]):
         shutil.rmtree(folder, ignore_errors=True)
         lapel.train(lapel.compose("train", [*TINY, *options]), folder)
-        result = lapel.evaluate(EvaluateConfig(run=str(folder)))
+        result = lapel.evaluate(EvaluateConfig(run=str(folder), report=False))
         run = open_run(str(folder), Checkpoint.best)
         catalog, encoder = run.load_catalog(), run.encoder()
         state = torch.load(run.path, weights_only=True)["state_dict"]
@@ -153,7 +153,7 @@ def test_the_classifier_is_the_one_that_was_trained(working_folder: Path):
 def test_a_run_is_scored_on_other_data(trained_run: Path):
     copy = trained_run
     options = ["data=wardrobe", "data.drawing_seed=5", "data.items=30", "data.views=4", "bootstrap.samples=0"]
-    result = lapel.evaluate(lapel.compose("evaluate", [f"run={copy}", *options]))
+    result = lapel.evaluate(lapel.compose("evaluate", [f"run={copy}", "report=false", *options]))
     card = result["protocol"]
     assert (card["trained_on"], card["items_seen_in_training"]) == ("wardrobe", None)
     assert card["split_hash"] != json.loads((copy / "evaluation/metrics.json").read_text())["protocol"]["split_hash"]
@@ -165,7 +165,9 @@ def test_a_run_is_scored_on_other_data(trained_run: Path):
 
 
 def test_scores_of_training_images_say_so(trained_run: Path):
-    result = lapel.evaluate(lapel.compose("evaluate", [f"run={trained_run}", "split=train", "graded=[category:2]"]))
+    result = lapel.evaluate(
+        lapel.compose("evaluate", [f"run={trained_run}", "split=train", "report=false", "graded=[category:2]"])
+    )
     assert result["protocol"]["seen_in_training"] is True
     assert 0 < result["ndcg@10"] <= 1
     shutil.rmtree(trained_run / "evaluation" / "train")

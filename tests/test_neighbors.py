@@ -149,7 +149,9 @@ def test_a_run_tells_the_nearest_of_everything(trained_run: Path, capsys: pytest
 
 def test_a_bundle_tells_what_its_index_finds(trained_run: Path) -> None:
     folder = trained_run / "bundle"
-    lapel.evaluate(lapel.compose("evaluate", [f"bundle={folder}", "neighbors=true", "bootstrap.samples=0"]))
+    lapel.evaluate(
+        lapel.compose("evaluate", [f"bundle={folder}", "neighbors=true", "report=false", "bootstrap.samples=0"])
+    )
     found = pd.read_parquet(trained_run / "evaluation/bundle/neighbors.parquet")
     bundle, run = load(folder), open_run(str(trained_run), Checkpoint.best)
     catalog = run.load_catalog()

@@ -111,7 +111,7 @@ def test_every_format_trains_evaluates_exports_and_searches(name: str, working_f
     images = [] if any(each.startswith("sampler=") for each in more) else ["sampler.images=2"]
     config = lapel.compose("train", [*overrides, f"data.root={root}", *sorted(more), *small, *images])
     lapel.train(config)
-    result = lapel.evaluate(EvaluateConfig())
+    result = lapel.evaluate(EvaluateConfig(report=False))
     assert 0 < result["recall@10"] <= 1
     lapel.export(ExportConfig())
     bundle = lapel.load("runs/latest/bundle")

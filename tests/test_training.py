@@ -72,7 +72,7 @@ def test_tensorboard_has_the_curves(trained_run: Path) -> None:
 def test_the_best_checkpoint_scores_on_val_what_training_said(trained_run: Path, working_folder: Path) -> None:
     assert working_folder
     summary = json.loads((trained_run / "train.json").read_text())
-    result = lapel.evaluate(EvaluateConfig(run=str(trained_run), split=lapel.config.Split.val))
+    result = lapel.evaluate(EvaluateConfig(run=str(trained_run), split=lapel.config.Split.val, report=False))
     best = max(summary["history"], key=lambda epoch: epoch["map@r"])
     assert result["map@r"] == pytest.approx(best["map@r"], abs=1e-6)
     assert (trained_run / "evaluation" / "val" / "metrics.json").is_file()

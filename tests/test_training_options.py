@@ -320,7 +320,7 @@ def test_averaged_weights_are_validated_scored_and_exported(working_folder: Path
     name = "head.weight"
     assert torch.equal(loaded[name], state[f"averaged.means.module.encoder.{name}"])
     assert not torch.equal(loaded[name], state[f"encoder.{name}"])
-    result = lapel.evaluate(lapel.compose("evaluate", [f"run={working_folder / 'run'}", "split=val"]))
+    result = lapel.evaluate(lapel.compose("evaluate", [f"run={working_folder / 'run'}", "split=val", "report=false"]))
     best = summary(working_folder / "run")["monitored"]
     assert result["map@r"] == pytest.approx(best, abs=1e-6)
     lapel.export(ExportConfig(run=str(working_folder / "run")))

@@ -209,7 +209,7 @@ def test_a_library_trunk_trains_evaluates_exports_and_searches(library: str, wor
     options = ["encoder=trunk", f"encoder.name={name}", f"encoder.library={library}", "encoder.embedding=null"]
     lapel.train(lapel.compose("train", [*WARDROBE, *options]))
     assert name in (working_folder / "runs" / "latest").resolve().name
-    lapel.evaluate(EvaluateConfig())
+    lapel.evaluate(EvaluateConfig(report=False))
     lapel.export(ExportConfig())
     bundle = lapel.load("runs/latest/bundle")
     sizes = [bundle.embed(np.zeros((side, 40, 3), np.uint8)) for side in (20, 32, 90)]
@@ -226,7 +226,7 @@ def test_a_frozen_trunk_stays_as_it_is_and_its_head_learns(state: dict[str, Tens
     assert all(torch.equal(tensor, state[name]) for name, tensor in trunk.items())
     # A run brings its weights itself.
     Path("weights.pth").unlink()
-    assert lapel.evaluate(EvaluateConfig(run=str(working_folder / "run")))["recall@1"] > 0
+    assert lapel.evaluate(EvaluateConfig(run=str(working_folder / "run"), report=False))["recall@1"] > 0
 
 
 def test_the_trunk_has_its_own_learning_rate(state: dict[str, Tensor], working_folder: Path):
