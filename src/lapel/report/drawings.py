@@ -10,15 +10,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from lapel.report.content import Content
+from lapel.report.content import Content, MapPoints
 
 MATCH, OTHER, INK, FAINT = "#1a7f4b", "#c2413b", "#24292f", "#d0d7de"
 MAIN = "#2457a6"
 
+# The map's, of the largest categories: those of matplotlib's tab20 that are not grey, the dark ones first.
+COLOURS = (
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf",
+    "#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2", "#dbdb8d", "#9edae5",
+)  # fmt: skip
+UNCOLOURED = "#b4bbc2"
+
 # Categories that are drawn: more would be too small to read.
 BARS = 30
 CELLS = 30
+HUB_BARS = 40
 
 # From so many categories on the cells of the confusion matrix are too small for numbers.
 NUMBERED = 15
@@ -122,8 +131,8 @@ def _distances(content: Content, axes: Axes) -> None:
 def _hubs(content: Content, axes: Axes) -> None:
     found = content.occurrences
     most = int(found.counts.max())
-    edges = np.unique(np.linspace(0, most + 1, min(most + 2, 41)).round())
-    axes.hist(found.counts, bins=edges.tolist(), color=MAIN, alpha=0.85)
+    width = most // HUB_BARS + 1  # of whole numbers, or some bars would hold more of them than others
+    axes.hist(found.counts, bins=range(0, most + width + 1, width), color=MAIN, alpha=0.85)
     axes.set_yscale("log")
     axes.set_xlabel(f"top-{found.k} lists in which an image stands")
     axes.set_ylabel("images")
@@ -160,7 +169,7 @@ def _confusion(content: Content, axes: Axes) -> None:
     axes.set_xlabel("taken for")
     axes.set_ylabel("true category")
     if len(names) <= NUMBERED:
-        for row, column in np.argwhere(counts).tolist():
+        for row, column in np.argwhere(shares >= 0.005).tolist():  # what would not be told as 0
             colour = "white" if shares[row, column] > 0.5 else INK
             axes.text(
                 column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour
@@ -175,23 +184,33 @@ def largest(content: Content) -> pd.DataFrame:
 
 
 def _map(content: Content, axes: Axes) -> None:
-    points = content.points
-    colours = mpl.colormaps["tab20"].colors  # pyright: ignore[reportAttributeAccessIssue]
-    sizes = np.bincount(points.groups, minlength=len(points.names))
-    shown = np.argsort(-sizes, kind="stable")[: len(colours) - 1]
+    points, colours = content.points, map_colours(content.points)
+    shown = largest_groups(points)
     rest = ~np.isin(points.groups, shown)
     size = float(np.clip(20_000 / max(1, len(points.places)), 2, 30))
     if rest.any():
-        axes.scatter(*points.places[rest].T, s=size, color=FAINT, linewidths=0, label="others")
-    for number, group in enumerate(shown):
-        chosen = points.groups == group
-        if chosen.any():
-            name = _short(points.names[group])
-            axes.scatter(*points.places[chosen].T, s=size, color=colours[number], linewidths=0, label=name)
-    axes.set_xticks([])
-    axes.set_yticks([])
+        axes.scatter(*points.places[rest].T, s=size, color=UNCOLOURED, linewidths=0, label="others")
+    for group in shown:
+        name = _short(points.names[group])
+        axes.scatter(*points.places[points.groups == group].T, s=size, color=colours[group], linewidths=0, label=name)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_axis_off()
     axes.set_title(f"{len(points.places):,} images, by {points.method}", fontsize=10)
     axes.legend(frameon=False, fontsize=7, markerscale=3, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.01))
+
+
+def largest_groups(points: MapPoints) -> list[int]:
+    """Positions in `names` of the categories that get a colour of their own, the largest first."""
+    sizes = np.bincount(points.groups, minlength=len(points.names))
+    return [group for group in np.argsort(-sizes, kind="stable")[: len(COLOURS)].tolist() if sizes[group]]
+
+
+def map_colours(points: MapPoints) -> list[str]:
+    """Of each category, on the map's drawing and on the map itself."""
+    colours = [UNCOLOURED] * len(points.names)
+    for group, colour in zip(largest_groups(points), COLOURS, strict=False):
+        colours[group] = colour
+    return colours
 
 
 def _training(content: Content, axes: Axes) -> None:
@@ -200,6 +219,7 @@ def _training(content: Content, axes: Axes) -> None:
         values = [each[name] for each in content.history if name in each]
         if len(values) == len(epochs):
             axes.plot(epochs, values, style, color=colour, marker="o", markersize=3, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("score on val")
     axes.grid(color=FAINT, linewidth=0.6)

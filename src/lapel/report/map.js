@@ -6,9 +6,6 @@
   const tip = document.getElementById("tip");
   const pen = canvas.getContext("2d");
 
-  // What tab20 is to matplotlib: the dark ones first, then the light ones; the last for all other categories.
-  const COLOURS = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf",
-    "#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2", "#dbdb8d", "#9edae5"];
   const OTHERS = "#b4bbc2", CHOSEN = "#2457a6";
   const STEPS = 65535;
   const REACH = 14; // pixels between the pointer and the dot that it means, at most
@@ -27,8 +24,7 @@
   const sizes = new Array(data.names.length).fill(0);
   for (const group of data.groups) sizes[group]++;
   const ranked = sizes.map((_, group) => group).filter((group) => sizes[group]).sort((a, b) => sizes[b] - sizes[a]);
-  const colours = new Array(data.names.length).fill(OTHERS);
-  ranked.slice(0, COLOURS.length).forEach((group, rank) => { colours[group] = COLOURS[rank]; });
+  const colours = data.colours;
 
   let width = 1, height = 1, scale = 1, left = 0, top = 0; // pixels of a unit, and where its origin is
   let chosen = null, shown = -1, queued = false;

@@ -11,14 +11,18 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lapel.report.content import Content, MapPoints
-from lapel.report.drawings import CELLS, as_svg, figures, largest
+from lapel.report.drawings import CELLS, as_svg, figures, largest, map_colours
 from lapel.report.pictures import Sheets, as_uri, sheets
 from lapel.runs import written_whole
 
 REPORT_FILE = "report.html"
 
-# Characters that the map's pictures may take: the page stays below 8 MB with all else that is in it.
+# Bytes that the page may take, and those of the map's pictures among them.
+MOST_BYTES = 7_900_000
 MOST_PICTURES = 4_500_000
+
+# Characters of a name or a caption: six thousand long ones would take more room than their pictures.
+LONGEST = 80
 
 # Coordinates are whole numbers of so many steps.
 STEPS = 65535
@@ -46,7 +50,7 @@ LABELS = {
     "queries_without_match": "Queries without any match, left out",
     "gallery": "Images searched in",
     "comparison": "Compared",
-    "self_match": "Itself",
+    "self_match": "A query itself",
     "queries_in_gallery": "Queries that are in the gallery, too",
     "seen_in_training": "Images seen in training",
     "items_seen_in_training": "Items seen in training",
@@ -91,14 +95,20 @@ def render(content: Content, drawn: dict[str, Markup]) -> str:
         content: what it shows.
         drawn: name of each figure -> SVG.
     """
+    bare = _filled(content, drawn, Sheets([], 0, 0, 0, len(content.points.pixels)))
+    room = MOST_BYTES - len(bare.encode())
+    return _filled(content, drawn, sheets(content.points.pixels, min(MOST_PICTURES, room)))
+
+
+def _filled(content: Content, drawn: dict[str, Markup], pictures: Sheets) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["uri"] = as_uri
-    pictures = sheets(content.points.pixels, MOST_PICTURES)
-    template = environment.from_string(_file("page.html"))
-    return template.render(
+    environment.filters["short"] = short
+    return environment.from_string(_file("page.html")).render(
         content=content,
         card=content.result["protocol"],
         headlines=[name for name in HEADLINES if name in content.result],
+        gains={name: ends[1:] for name, ends in content.result.get("gain", {}).items() if len(ends) == 3},
         scores={name: each for name, each in content.result.items() if isinstance(each, float)},
         drawn=drawn,
         lines=card_lines(content.result["protocol"]),
@@ -115,6 +125,11 @@ def render(content: Content, drawn: dict[str, Markup]) -> str:
 def card_lines(card: dict[str, Any]) -> list[tuple[str, str]]:
     """Label and text of each entry of a protocol card."""
     return [(LABELS.get(name, name.replace("_", " ").capitalize()), _told(name, value)) for name, value in card.items()]
+
+
+def short(name: str) -> str:
+    """A name of at most so many characters as there is room for."""
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def _told(name: str, value: Any) -> str:
@@ -142,7 +157,7 @@ def _confused(content: Content) -> list[tuple[str, str, int, float]]:
     np.fill_diagonal(counts, 0)
     order = np.argsort(-counts, axis=None, kind="stable")[:CONFUSED]
     rows, columns = np.unravel_index(order, counts.shape)
-    names = [str(name) for name in content.confusion.index]
+    names = [short(str(name)) for name in content.confusion.index]
     return [
         (names[row], names[column], int(counts[row, column]), float(counts[row, column] / totals[row]))
         for row, column in zip(rows, columns, strict=True)
@@ -159,8 +174,9 @@ def map_data(points: MapPoints, pictures: Sheets) -> Markup:
     content: dict[str, Any] = {
         "places": base64.b64encode(steps.tobytes()).decode(),
         "groups": points.groups[:count].tolist(),
-        "names": points.names,
-        "captions": points.captions[:count],
+        "names": [short(name) for name in points.names],
+        "colours": map_colours(points),
+        "captions": [short(caption) for caption in points.captions[:count]],
         "sheets": pictures.uris,
         "columns": pictures.columns,
         "width": pictures.width,

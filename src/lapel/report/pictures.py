@@ -55,6 +55,8 @@ class Sheets:
 def sheets(pixels: np.ndarray, most: int) -> Sheets:
     """As many of the pictures as fit, the first ones, at the best quality at which all do, or at the least.
 
+    The first sheet is there in any case.
+
     Args:
         pixels: uint8 `[pictures, 1 or 3, height, width]`.
         most: characters that the addresses may take.
@@ -65,7 +67,7 @@ def sheets(pixels: np.ndarray, most: int) -> Sheets:
         uris = [_uri(sheet, quality) for sheet in drawn]
         if sum(map(len, uris)) <= most:
             return Sheets(uris, SHEET, width, height, len(pixels))
-    fitting = int(np.searchsorted(np.cumsum([len(uri) for uri in uris]), most, side="right"))
+    fitting = max(1, int(np.searchsorted(np.cumsum([len(uri) for uri in uris]), most, side="right")))
     return Sheets(uris[:fitting], SHEET, width, height, min(len(pixels), fitting * SHEET**2))
 
 
