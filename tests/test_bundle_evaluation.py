@@ -27,7 +27,7 @@ from lapel.evaluation.protocols import protocol_of
 from lapel.evaluation.reporting import LISTED
 from lapel.images.store import open_store
 from lapel.index import MEASURES, build_index, search_index, write_index
-from lapel.retrieval import search
+from lapel.retrieval import Scores, search
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +160,7 @@ def test_a_flat_index_costs_nothing_and_scores_as_the_run(run: str, request: pyt
     assert all(card[key] == other[key] for key in other)
     assert (card["search"], card["index_rows_passed_over"]) == ("index.faiss (IndexFlat" + (
         "IP)" if card["normalized"] else "L2)"), 0)  # fmt: skip
+    assert card["bundle_sha256"] == load(folder / "bundle").manifest["files"]
     assert contents(folder / "bundle") == before
     shutil.rmtree(folder / "evaluation" / "bundle-within-category")
 
@@ -185,6 +186,40 @@ def test_a_bundle_outside_of_a_run_gets_a_folder_below_runs(bundle: Path) -> Non
     assert json.loads((folder / "evaluation/bundle/metrics.json").read_text()) == json.loads(json.dumps(result))
     assert "-bundle-" in folder.name
     assert contents(bundle) == before
+
+
+@pytest.mark.parametrize(
+    ("known", "kind", "name", "warns"),
+    [
+        (0.75, "flat", "recall@1", False),
+        (0.7505, "flat", "recall@1", False),
+        (0.76, "flat", "recall@1", True),
+        (0.74, "flat", "recall@1", True),
+        (0.76, "ivf", "recall@1", False),
+        (0.76, "flat", "recall@5", False),
+        (None, "flat", "recall@1", False),
+    ],
+)
+def test_another_recall_than_at_export_is_warned_of(
+    known: float | None, kind: str, name: str, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    vectors = np.eye(8, dtype=np.float32)
+    index = build_index(vectors, Metric.cosine) if kind == "flat" else ivf(vectors, Metric.cosine)
+    lists = search(torch.from_numpy(vectors[:4]), torch.from_numpy(vectors), 1, Metric.cosine)
+    scores = Scores(np.arange(4), {name: np.array([1.0, 1.0, 1.0, 0.0])}, 0, lists, None)
+    DeployedIndex(Path("index.faiss"), index, Metric.cosine, np.arange(8), known).warn_of_change(scores)
+    assert ("index.faiss: recall@1 is 0.7500, and was" in caplog.text) == warns
+
+
+def test_recall_at_export_is_that_of_the_same_queries(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["scores"] = {"recall@1": 2.0}
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    evaluated(bundle)
+    assert "and was 2.0000 at export" in caplog.text
+    caplog.clear()
+    evaluated(bundle, "within=category")
+    assert "at export" not in caplog.text
 
 
 def test_a_list_may_be_empty(trained_run: Path, working_folder: Path) -> None:

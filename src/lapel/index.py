@@ -42,6 +42,11 @@ def read_index(path: Path) -> Any:
         raise LapelError(f"{path}: not a readable FAISS index ({' '.join(str(error).split())[:200]})") from error
 
 
+def is_exact(index: Any) -> bool:
+    """Whether it compares a query with every entry, as it was embedded."""
+    return isinstance(index, faiss.IndexFlat)
+
+
 def settings_of(index: Any) -> dict[str, int]:
     """How far an approximate index looks, which is kept in its file: cells of an IVF index, candidates of a graph."""
     settings = {"nprobe": index.nprobe} if hasattr(index, "nprobe") else {}

@@ -1,5 +1,6 @@
 """A bundle's index: its lists in the place of exact search's, and what they cost."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from lapel.catalog import Catalog
 from lapel.config import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.protocols import Protocol
-from lapel.index import MEASURES, NEAR_TIE, search_index, settings_of
+from lapel.index import MEASURES, NEAR_TIE, is_exact, search_index, settings_of
 from lapel.retrieval import NO_POSITION, Depth, Neighbors, Scores, grade_lists, search
 from lapel.retrieval.pairs import count_matches, share_item
 from lapel.retrieval.scoring import grade_ranks
+
+logger = logging.getLogger(__name__)
 
 # What tells which catalogue row an entry is.
 KEY = ["image", "split"]
@@ -35,6 +38,9 @@ LEAST_FOUND = 0.5
 TIMED = 1000
 OVERLAP = 10
 
+# By how much recall@1 may differ from what was known at export.
+LARGEST_CHANGE = 0.001
+
 
 @dataclass(frozen=True)
 class DeployedIndex:
@@ -45,12 +51,14 @@ class DeployedIndex:
         index: FAISS's.
         metric: of the encoder.
         rows: int64 `[entries]`, catalogue row of each.
+        recall: recall@1 of these very queries as it was known at export; None where it was not.
     """
 
     file: Path
     index: Any
     metric: Metric
     rows: np.ndarray
+    recall: float | None = None
 
     def card(self, gallery: np.ndarray) -> dict[str, Any]:
         """What the protocol says of it, where these catalogue rows are searched in."""
@@ -136,6 +144,21 @@ class DeployedIndex:
                 f"{self.file}: does not hold the embeddings of {ENCODER_FILE}: of {len(chosen)} gallery images "
                 f"{found} are among the {within} nearest to their own embedding; export the bundle again"
             )
+
+    def warn_of_change(self, scores: Scores) -> None:
+        """Warn where an exact index has another recall@1 than was known at export.
+
+        Args:
+            scores: of the index's lists.
+        """
+        found = scores.means().get("recall@1")
+        if self.recall is None or found is None or not is_exact(self.index):
+            return
+        if abs(found - self.recall) > LARGEST_CHANGE:
+            logger.warning(
+                "%s: recall@1 is %.4f, and was %.4f at export: are these the images of then?",
+                self.file, found, self.recall,
+            )  # fmt: skip
 
 
 def _excluded(exclude: np.ndarray, queries: np.ndarray) -> np.ndarray:

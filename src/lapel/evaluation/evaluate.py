@@ -99,6 +99,7 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
             return _post_processed(found, workers, listed)
     if subject.index is not None:
         cost = approximation(subject.index, protocol, found.embeddings, items, scores, config.k)
+        subject.index.warn_of_change(cost.scores)
         return replace(found, scores=cost.scores, approximation=cost)
     return found
 

@@ -21,6 +21,7 @@ from lapel.config import (
     EvaluateConfig,
     Label,
     Metric,
+    Split,
     TrainConfig,
     name_of,
 )
@@ -169,6 +170,7 @@ def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
     trained = _trained_config(bundle)
     seen = _seen_data(trained.data, config)
     index = deployed_index(bundle, seen.catalog, config.split.name)
+    index = replace(index, recall=_known_recall(bundle, config) if seen.own else None)
     run = bundle.folder.resolve().parent
     inside = (run / "config.yaml").is_file()
     name = run.name if inside else f"{trained.name}-bundle"
@@ -183,6 +185,7 @@ def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
         origin={
             "checkpoint": bundle.manifest["checkpoint"],
             "step": bundle.manifest["step"],
+            "bundle_sha256": bundle.manifest["files"],
             **index.card(seen.catalog.gallery(config.split.name)),
             **seen.origin,
         },
@@ -198,6 +201,12 @@ def _trained_config(bundle: Bundle) -> TrainConfig:
         return from_plain(bundle.manifest["config"])
     except (KeyError, TypeError, AttributeError) as error:
         raise LapelError(f"{bundle.folder / MANIFEST_FILE}: is damaged ({type(error).__name__}: {error})") from error
+
+
+def _known_recall(bundle: Bundle, config: EvaluateConfig) -> float | None:
+    """recall@1 that the manifest has of what is scored on the bundle's own data; None where it has none."""
+    known = config.split is Split.test and config.within is None and config.across is None
+    return (bundle.manifest.get("scores") or {}).get("recall@1") if known else None
 
 
 def _as_it_is(embeddings: Tensor) -> Tensor:
