@@ -15,7 +15,7 @@ from lapel.evaluation.classification import confusion, nearest_classes
 from lapel.evaluation.deployed import approximation
 from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.graded import codes_of, ndcg
-from lapel.evaluation.intervals import bootstrap, paired_bootstrap
+from lapel.evaluation.intervals import bootstrap
 from lapel.evaluation.neighbors import NEIGHBORS_FILE, exact_lists, write_neighbors
 from lapel.evaluation.postprocessing import process
 from lapel.evaluation.protocols import Embedded, protocol_of
@@ -114,16 +114,12 @@ def _post_processed(found: Evaluated, workers: Alone | Together, listed: int) ->
 
 
 def _gain(found: Evaluated) -> dict[str, Any]:
-    """Scores before post-processing, and what it has changed, with the ends of a paired bootstrap over the queries."""
+    """Scores before post-processing, and what it has changed query by query, with the ends of a bootstrap."""
     if found.before is None:
         return {}
-    options, gain = found.config.bootstrap, {}
-    for name, before in found.before.grades.items():
-        after = found.scores.grades[name]
-        gain[name] = [float((after - before).mean())]
-        if options.samples:
-            low, high, _ = paired_bootstrap(before, after, options.samples, options.confidence, options.seed)
-            gain[name] += [low, high]
+    change = {name: found.scores.grades[name] - each for name, each in found.before.grades.items()}
+    ends = _intervals(found, change)
+    gain = {name: [float(each.mean()), *ends.get(name, [])] for name, each in change.items()}
     return {"before": found.before.means(), "gain": gain}
 
 

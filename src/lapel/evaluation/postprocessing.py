@@ -91,6 +91,7 @@ def _components(
 ) -> tuple[Callable[[Tensor], Tensor], dict[str, Any]]:
     """What turns embeddings into fewer, or wider, ones; fitted on the training part, its size chosen on val."""
     post, rows = config.post, _rows_for(catalog, "train", "post.pca and post.whiten are fitted on it")
+    rows = np.setdiff1d(rows, [row for split in ("val", "test") for row in _rows_or_none(catalog, split)])
     fitted = principal_components(embed(rows))
     dimensions = len(fitted.mean)
     told: dict[str, Any] = {"fitted_on": f"train, {len(rows):,} images", "whiten": post.whiten}
@@ -111,6 +112,14 @@ def _rows_for(catalog: Catalog, split: str, why: str) -> np.ndarray:
         return catalog.rows(split)
     except LapelError as error:
         raise LapelError(f"{error}, and {why}") from error
+
+
+def _rows_or_none(catalog: Catalog, split: str) -> np.ndarray:
+    """Rows of a split that may have none: a row may stand in several."""
+    try:
+        return catalog.rows(split)
+    except LapelError:
+        return np.empty(0, dtype=np.int64)
 
 
 def _scores_on_val(
