@@ -49,7 +49,7 @@ def test_parts_are_what_a_loop_over_the_queries_compares(key: str, metric: Metri
         colour = colours[query]
         allowed = [
             at for at, row in enumerate(protocol.gallery)
-            if colour is not None and row != query and (colours[row] == colour) == (key == "within")
+            if None not in (colour, colours[row]) and row != query and (colours[row] == colour) == (key == "within")
         ]  # fmt: skip
         if not any(items[protocol.gallery[at]] == items[query] for at in allowed):
             assert place not in found.queries
@@ -69,7 +69,7 @@ def test_parts_are_what_a_loop_over_the_queries_compares(key: str, metric: Metri
 @pytest.mark.parametrize("most", [10_000, 60])
 def test_pairs_of_a_protocol_are_those_it_compares(key: str, most: int):
     generator = np.random.default_rng(3)
-    colours = [["red", "blue", None][each] for each in generator.integers(0, 3, 30)]
+    colours = [["red", "blue", "", None][each % 4] for each in generator.integers(0, 4, 30)]
     catalog = catalogue(generator.integers(0, 4, 30).tolist(), colours)
     protocol = protocol_of(catalog, "test", **{"within": None, "across": None, key: "colour"})
     sets = catalog.item_sets
@@ -77,7 +77,7 @@ def test_pairs_of_a_protocol_are_those_it_compares(key: str, most: int):
     chosen = set(zip(pairs.queries.tolist(), pairs.gallery.tolist(), strict=True))
     expected = {
         (one, other) for one in range(30) for other in range(30)
-        if one != other and colours[one] is not None and (colours[one] == colours[other]) == (key == "within")
+        if one != other and colours[one] and colours[other] and (colours[one] == colours[other]) == (key == "within")
     }  # fmt: skip
     assert chosen == expected if most > 900 else chosen < expected
     assert chosen
@@ -156,6 +156,7 @@ def test_a_run_is_scored_on_other_data(trained_run: Path):
     result = lapel.evaluate(lapel.compose("evaluate", [f"run={copy}", "report=false", *options]))
     card = result["protocol"]
     assert (card["trained_on"], card["items_seen_in_training"]) == ("wardrobe", None)
+    assert card["seen_in_training"] is None  # "no" would be a guess
     assert card["split_hash"] != json.loads((copy / "evaluation/metrics.json").read_text())["protocol"]["split_hash"]
     assert result["intervals"] == {}
     assert "classifier_accuracy" not in result
@@ -179,6 +180,7 @@ def test_scores_of_training_images_say_so(trained_run: Path):
         (["within=colour", "across=colour"], "within and across"),
         (["graded=[category:0]"], "graded=[category:0]: must be column:gain with a gain above 0"),
         (["graded=[category]"], "must be column:gain"),
+        (["graded=[item:1,item:5]"], "graded: item is named twice"),
         (["graded=[size:1]"], "graded.size: the catalogue has no such column"),
         (["bootstrap.confidence=1"], "bootstrap.confidence=1"),
         (["bootstrap.sample=1"], "did you mean samples"),

@@ -175,6 +175,8 @@ class EvaluateConfig(Options):
         found = {}
         for each in self.graded:
             column, _, gain = each.rpartition(":")
+            if column in found:
+                raise LapelError(f"graded: {column} is named twice")
             try:
                 found[column] = float(gain)
             except ValueError:

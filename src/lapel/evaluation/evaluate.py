@@ -1,6 +1,7 @@
 """The scores of a model on one split, and what a reader needs to trust them."""
 
 import logging
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import choose_pairs, similarities, verification
 from lapel.examples import MATCHES, examples, spread
 from lapel.images.store import ImageStore, open_store
-from lapel.report import REPORT_FILE, write_report
+from lapel.report import FIGURES, REPORT_FILE, write_report
 from lapel.retrieval import NO_POSITION, rows_once
 from lapel.runs import QUERIES_FILE, write_json, written_whole
 
@@ -67,6 +68,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     }
     for name in (REPORT_FILE, NEIGHBORS_FILE):  # of an evaluation before this one
         (subject.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(subject.folder / FIGURES, ignore_errors=True)
     write_json(subject.folder / "metrics.json", result)
     tables = _tables(found, predicted)
     _write_tables(found, tables)
@@ -193,7 +195,7 @@ def _card(found: Evaluated) -> dict[str, Any]:
         "comparison": protocol.rule,
         "self_match": "a query's own row, and images of exactly its pixels where known, never count",
         "queries_in_gallery": int(np.isin(protocol.queries, protocol.gallery).sum()),
-        "seen_in_training": subject.trained_on is not None and config.split is Split.train,
+        "seen_in_training": None if subject.trained_on is None else config.split is Split.train,
         "items_seen_in_training": None if subject.trained_on is None else not found.unseen,
         "metric": subject.metric.name,
         "normalized": subject.metric is Metric.cosine,

@@ -41,7 +41,7 @@ class Protocol:
         if self.kinds is None:
             return np.ones(len(queries), dtype=bool)
         mine, theirs = self.kinds[0][queries], self.kinds[1][gallery]
-        return (mine != NO_POSITION) & ((mine == theirs) == self.alike)
+        return (mine != NO_POSITION) & (theirs != NO_POSITION) & ((mine == theirs) == self.alike)
 
     def excluded_in(self, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
         """The excluded pairs of a part, in its own positions."""
@@ -77,11 +77,12 @@ def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | 
     key, column = ("within", within) if within is not None else ("across", across)
     if column not in catalog.table:
         raise LapelError(f"{key}={column}: the catalogue has no such column; it has {', '.join(catalog.table)}")
-    codes, _ = pd.factorize(catalog.table[column].astype(object), use_na_sentinel=True)
+    values = catalog.table[column].astype(object).replace("", None)  # a gap, of a csv file too
+    codes, _ = pd.factorize(values, use_na_sentinel=True)
     mine, theirs = codes[queries], codes[gallery]
     parts = []
     for code in np.unique(mine[mine != NO_POSITION]):
-        found = np.flatnonzero((theirs == code) == (key == "within"))
+        found = np.flatnonzero((theirs != NO_POSITION) & ((theirs == code) == (key == "within")))
         if len(found):
             parts.append((np.flatnonzero(mine == code), found))
     if not parts:

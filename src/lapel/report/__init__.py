@@ -2,11 +2,12 @@
 
 from lapel.report.content import Content, Hub, MapPoints, Picture, Query
 from lapel.report.hubs import Occurrences, occurrences
-from lapel.report.page import REPORT_FILE, write_report
+from lapel.report.page import FIGURES, REPORT_FILE, write_report
 from lapel.report.pictures import thumbnails
 from lapel.report.projection import project
 
 __all__ = [
+    "FIGURES",
     "REPORT_FILE",
     "Content",
     "Hub",

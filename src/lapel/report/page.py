@@ -16,6 +16,7 @@ from lapel.report.pictures import Sheets, as_uri, sheets
 from lapel.runs import written_whole
 
 REPORT_FILE = "report.html"
+FIGURES = "figures"
 
 # Bytes that the page may take, and those of the map's pictures among them.
 MOST_BYTES = 7_900_000
@@ -80,7 +81,7 @@ def write_report(content: Content, folder: Path) -> Path:
     drawn = {}
     for name, figure in figures(content):
         drawn[name] = Markup(as_svg(figure))
-        with written_whole(folder / "figures" / f"{name}.png") as temporary:
+        with written_whole(folder / FIGURES / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
     page = folder / REPORT_FILE
     with written_whole(page) as temporary:
@@ -134,7 +135,7 @@ def short(name: str) -> str:
 
 def _told(name: str, value: Any) -> str:
     if value is None:
-        return "not known" if name == "items_seen_in_training" else "none"
+        return "not known" if "seen_in_training" in name else "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
