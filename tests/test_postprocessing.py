@@ -152,7 +152,7 @@ def test_reranked_distances_are_those_of_the_paper(
     images = few_different(seed, 16) if tied else unit(seed, 16)
     places = (np.arange(16), np.arange(16)) if alone else (np.arange(6), np.arange(6, 16))
     expected = encoded_by_loops(images, first, second)
-    vectors = encode(images, Metric.cosine, first, second)
+    vectors = encode(images, first, second)
     np.testing.assert_allclose(vectors.toarray(), expected, atol=1e-6)
     queries, gallery = images[places[0]], images[places[1]]
     exclude = equal_pairs(*places)

@@ -93,9 +93,9 @@ class PostConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.pca is not None and self.pca != "auto" and not (self.pca.isascii() and self.pca.isdigit()):
-            raise LapelError(f"post.pca={self.pca}: must be auto, or a whole number of at least 1")
-        if self.pca is not None and self.pca != "auto" and int(self.pca) < 1:
+        if self.pca is None or self.pca == "auto":
+            return
+        if not (self.pca.isascii() and self.pca.isdigit() and int(self.pca) >= 1):
             raise LapelError(f"post.pca={self.pca}: must be auto, or a whole number of at least 1")
 
 

@@ -19,7 +19,7 @@ from lapel.errors import LapelError
 from lapel.evaluation.protocols import Protocol
 from lapel.index import MEASURES, NEAR_TIE, is_exact, search_index, settings_of
 from lapel.retrieval import NO_POSITION, Depth, Neighbors, Scores, grade_lists, search
-from lapel.retrieval.pairs import count_matches, share_item
+from lapel.retrieval.pairs import are_matches, count_matches
 from lapel.retrieval.scoring import grade_ranks
 
 logger = logging.getLogger(__name__)
@@ -81,20 +81,20 @@ class DeployedIndex:
             k: length of the lists.
         """
         vectors = queries.cpu().numpy()
-        for mine, theirs in protocol.parts:
-            places = self._places(protocol.gallery, theirs)
-            for start in range(0, len(mine), AT_ONCE):
-                some = mine[start : start + AT_ONCE]
-                yield some, self._nearest(vectors[some], places, _excluded(protocol.exclude, some), k)
+        for part in protocol.comparisons():
+            places = self._places(protocol.gallery[part.theirs])
+            for some in part.split(AT_ONCE):
+                near = self._nearest(vectors[some.mine], places, some.exclude, k)
+                yield some.mine, some.in_gallery(near)
 
-    def _places(self, gallery: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-        """int64 `[entries]`: gallery position of each, -1 for those that are none of `theirs`."""
-        places = np.full(max(self.rows.max(), gallery.max()) + 1, NO_POSITION)
-        places[gallery[theirs]] = theirs
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        """int64 `[entries]`: where each entry's row stands among these, -1 for those that do not."""
+        places = np.full(max(self.rows.max(), rows.max()) + 1, NO_POSITION)
+        places[rows] = np.arange(len(rows))
         return places[self.rows]
 
     def _nearest(self, vectors: np.ndarray, places: np.ndarray, excluded: np.ndarray, k: int) -> Neighbors:
-        """Lists of some queries; `excluded`: (row of vectors, gallery position)."""
+        """Lists of some queries, by the positions in `places`; `excluded`: (row of vectors, such a position)."""
         positions = np.full((len(vectors), k), NO_POSITION)
         scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
         asked = k + int(np.bincount(excluded[:, 0], minlength=1).max())
@@ -159,15 +159,6 @@ class DeployedIndex:
                 "%s: recall@1 is %.4f, and was %.4f at export: are these the images of then?",
                 self.file, found, self.recall,
             )  # fmt: skip
-
-
-def _excluded(exclude: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """The excluded pairs of some queries, ascending, which are numbered from 0."""
-    first, last = np.searchsorted(exclude[:, 0], [queries[0], queries[-1] + 1])
-    pairs = exclude[first:last]
-    rows = np.searchsorted(queries, pairs[:, 0])
-    inside = queries[rows] == pairs[:, 0]
-    return np.column_stack([rows[inside], pairs[inside, 1]])
 
 
 def _stand_in(rows: np.ndarray, found: np.ndarray, excluded: np.ndarray) -> np.ndarray:
@@ -294,9 +285,9 @@ def approximation(
     near = _gathered(deployed.lists(protocol, embeddings[0], length), len(protocol.queries), length)
     relevant = _relevant(protocol, items)
     depth = max(length, int(relevant.max()))
-    hits = _hits(items, np.arange(len(near.positions)), near.positions)
+    found = are_matches(*items, near.positions)
     deeper = _graded(deployed.lists(protocol, embeddings[0], depth), items, relevant)
-    grades = {name: each[exact.queries] for name, each in (grade_lists(hits, k) | deeper).items()}
+    grades = {name: each[exact.queries] for name, each in (grade_lists(found, k) | deeper).items()}
     scores = Scores(exact.queries, grades, exact.unmatched, near, None)
     overlap = _overlap(exact.neighbors.positions, near.positions)
     return Approximation(scores, _costs(exact, grades, depth), overlap, _times(deployed, embeddings, length))
@@ -318,11 +309,6 @@ def _relevant(protocol: Protocol, items: tuple[np.ndarray, np.ndarray]) -> np.nd
     return relevant
 
 
-def _hits(items: tuple[np.ndarray, np.ndarray], queries: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """bool `[queries, k]`: which finds are matches."""
-    return share_item(items[0][queries, None], items[1][positions]) & (positions != NO_POSITION)
-
-
 def _graded(
     lists: Iterator[tuple[np.ndarray, Neighbors]], items: tuple[np.ndarray, np.ndarray], relevant: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -330,9 +316,9 @@ def _graded(
     grades: dict[str, np.ndarray] = {}
     for queries, near in lists:
         some = relevant[queries] > 0
-        queries, hits = queries[some], _hits(items, queries[some], near.positions[some])
-        first = np.where(hits.any(1), hits.argmax(1) + 1, np.inf)
-        for name, each in grade_ranks(hits, first, relevant[queries], Depth.within_r).items():
+        queries, found = queries[some], are_matches(items[0][queries[some]], items[1], near.positions[some])
+        first = np.where(found.any(1), found.argmax(1) + 1, np.inf)
+        for name, each in grade_ranks(found, first, relevant[queries], Depth.within_r).items():
             grades.setdefault(name, np.full(len(relevant), np.nan))[queries] = each
     return grades
 

@@ -134,15 +134,15 @@ def _graded(found: Evaluated) -> dict[str, np.ndarray]:
     worth = np.array(list(gains.values()), dtype=np.float64)
     positions = found.scores.neighbors.positions
     graded = {f"ndcg@{k}": np.full(len(positions), np.nan) for k in found.config.k}
-    for mine, theirs in protocol.parts:
+    for part in protocol.comparisons():
         places = np.append(np.full(len(protocol.gallery), NO_POSITION), NO_POSITION)  # the last one is for NO_POSITION
-        places[theirs] = np.arange(len(theirs))
+        places[part.theirs] = np.arange(len(part.theirs))
         grades = ndcg(
-            places[positions[mine]], codes[protocol.queries[mine]], codes[protocol.gallery[theirs]], worth,
-            found.config.k, protocol.excluded_in(mine, theirs),
+            places[positions[part.mine]], codes[protocol.queries[part.mine]], codes[protocol.gallery[part.theirs]],
+            worth, found.config.k, part.exclude,
         )  # fmt: skip
         for name, each in grades.items():
-            graded[name][mine] = each
+            graded[name][part.mine] = each
     return {name: each[found.scores.queries] for name, each in graded.items()}
 
 

@@ -34,8 +34,7 @@ def exact_lists(protocol: Protocol, embedded: Embedded, k: int) -> Iterator[tupl
     """
     for each in protocol.comparisons():
         for tile, near in nearest_by_tile(embedded.similarities(each), k):
-            positions = np.where(near.positions == NO_POSITION, NO_POSITION, each.theirs[near.positions])
-            yield each.mine[tile], Neighbors(positions, near.scores)
+            yield each.mine[tile], each.in_gallery(near)
 
 
 def write_neighbors(folder: Path, protocol: Protocol, lists: Iterable[tuple[np.ndarray, Neighbors]]) -> None:

@@ -14,7 +14,7 @@ from lapel.config import EvaluateConfig, Metric, PostConfig
 from lapel.errors import LapelError
 from lapel.evaluation.expansion import augment_database, expand_queries
 from lapel.evaluation.principal import Components, principal_components, sizes
-from lapel.evaluation.protocols import Embedded, Protocol, joined, protocol_of
+from lapel.evaluation.protocols import Embedded, Protocol, protocol_of, score_protocol
 from lapel.retrieval import equal_pairs, rows_once
 from lapel.retrieval.reranking import Encoded, Reranked, encode
 from lapel.retrieval.tiles import Tiles
@@ -139,8 +139,7 @@ def _scores_on_val(
     for size in sizes(len(fitted.mean)):
         turned = fitted.apply(embeddings, size, config.post.whiten, metric)
         given = Embedded(turned[places[0]], turned[places[1]], *sets, metric)
-        parts = [(each, given.graded(each, [1], config.memory, 1)) for each in protocol.comparisons()]
-        scores[size] = joined(protocol, parts).means()["map@r"]
+        scores[size] = score_protocol(protocol, given, [1], config.memory, 1).means()["map@r"]
     return scores
 
 
@@ -163,7 +162,7 @@ def _reranking(
         images = embedded.queries.new_empty(len(rows), embedded.queries.shape[1])
         for where, each in zip(places, (embedded.queries, embedded.gallery), strict=True):
             images[torch.from_numpy(where).to(images.device)] = each
-    vectors = encode(images, embedded.metric, post.rerank_k1, post.rerank_k2)
+    vectors = encode(images, post.rerank_k1, post.rerank_k2)
     encoded = Encoded(vectors, places[0], places[1])
 
     def tiles(queries: Tensor, gallery: Tensor, metric: Metric, exclude: np.ndarray) -> Tiles:

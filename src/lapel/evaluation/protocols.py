@@ -105,6 +105,11 @@ class Comparison:
     theirs: np.ndarray
     exclude: np.ndarray
 
+    def in_gallery(self, near: Neighbors) -> Neighbors:
+        """Lists with positions in the whole gallery, from those with positions among these images."""
+        positions = np.where(near.positions == NO_POSITION, NO_POSITION, self.theirs[near.positions])
+        return Neighbors(positions, near.scores)
+
     def split(self, queries: int) -> list["Comparison"]:
         """The same, of at most so many queries each: some whole tiles of them, for the same scores."""
         starts = range(0, len(self.mine), queries)
@@ -149,6 +154,15 @@ def _some(embeddings: Tensor, positions: np.ndarray) -> Tensor:
     return embeddings if len(positions) == len(embeddings) else embeddings[torch.from_numpy(positions)]
 
 
+def score_protocol(protocol: Protocol, embedded: Embedded, k: list[int], memory: float, listed: int) -> Scores:
+    """Scores of all queries, by this process; arguments as for `score`.
+
+    Raises:
+        NothingToScoreError: no query has a match.
+    """
+    return joined(protocol, ((each, embedded.graded(each, k, memory, listed)) for each in protocol.comparisons()))
+
+
 def joined(protocol: Protocol, parts: Iterable[tuple[Comparison, Graded]]) -> Scores:
     """Scores of all parts together, with positions in the whole gallery.
 
@@ -166,9 +180,8 @@ def joined(protocol: Protocol, parts: Iterable[tuple[Comparison, Graded]]) -> Sc
     grades = {name: np.full(count, np.nan) for name in graded[0][1].grades}
     curves = np.zeros((count, len(LEVELS)), dtype=np.float32)
     for compared, found in graded:
-        lists = found.neighbors.positions
-        neighbors.positions[compared.mine] = np.where(lists == NO_POSITION, NO_POSITION, compared.theirs[lists])
-        neighbors.scores[compared.mine] = found.neighbors.scores
+        lists = compared.in_gallery(found.neighbors)
+        neighbors.positions[compared.mine], neighbors.scores[compared.mine] = lists.positions, lists.scores
         relevant[compared.mine] = found.relevant
         curves[compared.mine] = found.curves
         for name, each in found.grades.items():

@@ -10,7 +10,7 @@ from lapel.evaluation.evaluated import Evaluated
 from lapel.images.store import ImageStore
 from lapel.report import Content, Hub, MapPoints, Occurrences, Picture, Query, occurrences, project, thumbnails
 from lapel.retrieval import NO_POSITION
-from lapel.retrieval.pairs import share_item
+from lapel.retrieval.pairs import are_matches
 from lapel.runs import read_train_summary
 
 # Length of the lists that recall@K is drawn of, and that hubs are counted in.
@@ -55,7 +55,7 @@ def report_content(
     return Content(
         title=found.subject.name,
         result=result,
-        recalls=np.maximum.accumulate(_hits(found, positions), axis=1)[found.scores.queries].mean(0),
+        recalls=np.maximum.accumulate(are_matches(*found.items, positions), axis=1)[found.scores.queries].mean(0),
         curve=found.scores.curve,
         similarities=None if pairs is None else pairs[0],
         alike=None if pairs is None else pairs[1],
@@ -69,12 +69,6 @@ def report_content(
         history=_history(found),
         config=_config(found),
     )
-
-
-def _hits(found: Evaluated, positions: np.ndarray) -> np.ndarray:
-    """bool, of each place in lists: whether a match stands there."""
-    queries, gallery = found.items
-    return share_item(queries[: len(positions), None], gallery[positions]) & (positions != NO_POSITION)
 
 
 def _queries(found: Evaluated, store: ImageStore, order: np.ndarray, of_one_item: int) -> list[Query]:
@@ -95,7 +89,7 @@ def _query(found: Evaluated, store: ImageStore, place: int) -> Query:
     query = int(found.scores.queries[place])
     positions = found.scores.neighbors.positions[query, :FOUND]
     positions = positions[positions != NO_POSITION]
-    right = share_item(found.items[0][query], found.items[1][positions])
+    right = are_matches(found.items[0][[query]], found.items[1], positions[None])[0]
     rows = found.protocol.gallery[positions]
     pictures = zip(_pixels(store, rows), _item_names(found, rows), right.tolist(), strict=True)
     row = found.protocol.queries[[query]]
@@ -107,10 +101,10 @@ def _hubs(found: Evaluated, store: ImageStore, counted: Occurrences) -> list[Hub
     """The images that stand in most lists."""
     busiest = np.argsort(-counted.counts, kind="stable")[:HUBS]
     positions = found.scores.neighbors.positions[:, : counted.k]
-    hits = _hits(found, positions)
+    right = are_matches(*found.items, positions)
     rows = found.protocol.gallery[busiest]
     return [
-        Hub(Picture(pixels, name), int(counted.counts[position]), int(hits[positions == position].sum()))
+        Hub(Picture(pixels, name), int(counted.counts[position]), int(right[positions == position].sum()))
         for pixels, name, position in zip(_pixels(store, rows), _item_names(found, rows), busiest, strict=True)
     ]
 

@@ -22,7 +22,7 @@ from lapel.config import Accelerator, EvaluateConfig
 from lapel.devices import choose_device
 from lapel.encoder import EMBED_BATCH, embed
 from lapel.errors import LapelError
-from lapel.evaluation.protocols import Comparison, Embedded, Graded, Protocol, joined
+from lapel.evaluation.protocols import Comparison, Embedded, Graded, Protocol, joined, score_protocol
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.images.store import ImageStore, open_store
 from lapel.retrieval import Scores
@@ -55,7 +55,7 @@ class Alone:
         Raises:
             NothingToScoreError: no query has a match.
         """
-        return _scored_here(self.config, protocol, embedded, listed)
+        return score_protocol(protocol, embedded, self.config.k, self.config.memory, listed)
 
 
 class Together:
@@ -78,7 +78,7 @@ class Together:
     def score(self, protocol: Protocol, embedded: Embedded, listed: int) -> Scores:
         """See `Alone`; similarities of another kind than the plain one, which know all queries at once, here."""
         if embedded.tiles is not Tiles:
-            return _scored_here(self.config, protocol, embedded, listed)
+            return score_protocol(protocol, embedded, self.config.k, self.config.memory, listed)
         compared = [part for each in protocol.comparisons() for part in each.split(QUERIES)]
         with tempfile.TemporaryDirectory(prefix="lapel-") as folder:
             for name, each in (("queries", embedded.queries), ("gallery", embedded.gallery)):
@@ -86,11 +86,6 @@ class Together:
             told = replace(embedded, queries=torch.empty(0), gallery=torch.empty(0))
             tasks = [_Task(folder, told, each, listed) for each in compared]
             return joined(protocol, zip(compared, self.pool.map(_grade, tasks), strict=True))
-
-
-def _scored_here(config: EvaluateConfig, protocol: Protocol, embedded: Embedded, listed: int) -> Scores:
-    parts = ((each, embedded.graded(each, config.k, config.memory, listed)) for each in protocol.comparisons())
-    return joined(protocol, parts)
 
 
 @contextmanager

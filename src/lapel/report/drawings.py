@@ -142,15 +142,14 @@ def _hubs(content: Content, axes: Axes) -> None:
 
 def _categories(content: Content, axes: Axes) -> None:
     shown = content.categories.iloc[:BARS].iloc[::-1]
-    metric = "map@r" if "map@r" in shown else "recall@1"
     places = np.arange(len(shown))
-    axes.barh(places, shown[metric], color=MAIN, alpha=0.85, height=0.7)
-    for place, value in enumerate(shown[metric]):
+    axes.barh(places, shown["map@r"], color=MAIN, alpha=0.85, height=0.7)
+    for place, value in enumerate(shown["map@r"]):
         axes.text(min(value + 0.01, 1.0), place, f"{value:.2f}", va="center", fontsize=8)
     axes.set_yticks(places, [_short(name) for name in shown["name"]], fontsize=8)
     axes.set_xlim(0, 1.1)
     axes.set_ylim(-0.6, len(shown) - 0.4)
-    axes.set_xlabel("MAP@R" if metric == "map@r" else metric)
+    axes.set_xlabel("MAP@R")
 
 
 def _confusion_size(content: Content) -> tuple[float, float]:

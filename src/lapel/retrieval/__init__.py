@@ -5,9 +5,9 @@ hold a bounded number of similarities at a time, so a result depends neither on 
 shared out. Equal scores are ordered by gallery position, the lower first.
 """
 
-from lapel.retrieval.pairs import equal_pairs, rows_once
+from lapel.retrieval.pairs import NO_POSITION, equal_pairs, rows_once
 from lapel.retrieval.scoring import LEVELS, Depth, Graded, Scores, grade, grade_lists, score
-from lapel.retrieval.search import NO_POSITION, Neighbors, search
+from lapel.retrieval.search import Neighbors, search
 from lapel.retrieval.tiles import DEFAULT_MEMORY
 
 __all__ = [

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+NO_POSITION = -1
+
 
 def rows_once(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows of both, each once and ascending, and where each query and each gallery row stands among them."""
@@ -17,8 +19,13 @@ def equal_pairs(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     order = np.argsort(gallery, kind="stable")
     starts = np.searchsorted(gallery[order], queries, side="left")
     counts = np.searchsorted(gallery[order], queries, side="right") - starts
-    places = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(starts, counts)
+    places = numbered(counts) + np.repeat(starts, counts)
     return np.column_stack([np.repeat(np.arange(len(queries)), counts), order[places]])
+
+
+def numbered(counts: np.ndarray) -> np.ndarray:
+    """int64: 0, 1, 2, … of each run of so many entries, one run after the other."""
+    return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
 def share_item(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -26,6 +33,16 @@ def share_item(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     if one.shape[-1] == other.shape[-1] == 1:
         return one[..., 0] == other[..., 0]
     return ((one[..., :, None] == other[..., None, :]) & (one[..., :, None] >= 0)).any((-2, -1))
+
+
+def are_matches(query_sets: np.ndarray, gallery_sets: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """bool `[queries, k]`: which finds are matches.
+
+    Args:
+        query_sets, gallery_sets: int64 `[images, most]`, filled up with -1.
+        positions: int64 `[queries, k]`, gallery positions of each list, -1 where it has no more.
+    """
+    return share_item(query_sets[:, None], gallery_sets[positions]) & (positions != NO_POSITION)
 
 
 def count_matches(query_sets: np.ndarray, gallery_sets: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:

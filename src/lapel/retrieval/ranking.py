@@ -10,14 +10,13 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from lapel.retrieval.pairs import share_item
-from lapel.retrieval.search import NO_POSITION
+from lapel.retrieval.pairs import NO_POSITION, numbered, share_item
 from lapel.retrieval.tiles import Tiles
 
 # Similarities that are ranked at once: few enough to stay in a core's cache.
 AT_ONCE = 2**19
 
-# Every so manieth column is looked at to guess from where on a row is worth sorting.
+# One column of so many is looked at to guess from where on a row is worth sorting.
 SAMPLED = 16
 
 # The last bit of a float32, which tells a match while similarities are sorted.
@@ -25,6 +24,7 @@ TAG = np.int32(1)
 
 # Rows with more groups of near-equal similarities than this are sorted whole.
 MOST_GROUPS = 16
+
 # Below it there are only excluded images, which are -inf.
 LOWEST = np.finfo(np.float32).min
 
@@ -202,7 +202,7 @@ def _best(rows: np.ndarray, picked: _Picked, untagged: np.ndarray, least: int) -
     places, columns = np.divmod(picked.places[above], rows.shape[1])
     order = np.lexsort((columns, -values[above], places))
     counts = np.bincount(places, minlength=len(rows))
-    ranks = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+    ranks = numbered(counts)
     order, ranks = order[ranks < least], ranks[ranks < least]
     best_values = np.full((len(rows), least), -np.inf, dtype=np.float32)
     positions = np.full((len(rows), least), NO_POSITION)

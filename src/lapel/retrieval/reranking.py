@@ -12,7 +12,7 @@ from scipy import sparse
 from torch import Tensor
 
 from lapel.config import Metric
-from lapel.retrieval.pairs import equal_pairs
+from lapel.retrieval.pairs import equal_pairs, numbered
 from lapel.retrieval.search import nearest
 from lapel.retrieval.tiles import Tiles
 
@@ -37,19 +37,18 @@ class Encoded:
     gallery: np.ndarray
 
 
-def encode(images: Tensor, metric: Metric, first: int, second: int) -> sparse.csr_array:
+def encode(images: Tensor, first: int, second: int) -> sparse.csr_array:
     """k-reciprocal encodings V `[images, images]` of a set of images.
 
     Args:
-        images: float32 `[images, dimensions]`, as the metric compares them.
-        metric: of the model.
+        images: unit vectors, float32 `[images, dimensions]`.
         first: k1, neighbours that are looked at.
         second: k2, neighbours over which encodings are averaged.
     """
     count = len(images)
     every = np.arange(count)
     deepest = min(max(first, second), count - 1)
-    found = nearest(Tiles(images, images, metric, equal_pairs(every, every)), max(1, deepest)).positions
+    found = nearest(Tiles(images, images, Metric.cosine, equal_pairs(every, every)), max(1, deepest)).positions
     # An image is the first of its own neighbours.
     lists = np.column_stack([every, found])[:, : deepest + 1]
     reciprocal, halves = _reciprocal(lists, first), _reciprocal(lists, round(first / 2))
@@ -59,7 +58,7 @@ def encode(images: Tensor, metric: Metric, first: int, second: int) -> sparse.cs
     common.data = (common.data >= COMMON * sizes[np.asarray(common.indices)]).astype(np.float64)
     common.eliminate_zeros()
     expanded = sparse.csr_array(reciprocal + common @ halves)
-    expanded.data = _kernel(images, metric, expanded)
+    expanded.data = _kernel(images, expanded)
     near = _members(lists[:, : max(1, second)])
     return sparse.csr_array(near @ expanded) / min(max(1, second), lists.shape[1])
 
@@ -80,8 +79,8 @@ def _reciprocal(lists: np.ndarray, k: int) -> sparse.csr_array:
     return sparse.csr_array(near.multiply(near.T))
 
 
-def _kernel(images: Tensor, metric: Metric, pattern: sparse.csr_array) -> np.ndarray:
-    """exp(-d) of each entry of a pattern (eq. 7)."""
+def _kernel(images: Tensor, pattern: sparse.csr_array) -> np.ndarray:
+    """exp(-d) of each entry of a pattern (eq. 7), with d = 1 - cosine."""
     rows = np.repeat(np.arange(len(images)), np.diff(pattern.indptr))
     step = max(1, AT_ONCE // images.shape[1])
     parts = []
@@ -90,8 +89,7 @@ def _kernel(images: Tensor, metric: Metric, pattern: sparse.csr_array) -> np.nda
             images[torch.from_numpy(each[start : start + step].astype(np.int64)).to(images.device)].double()
             for each in (rows, np.asarray(pattern.indices))
         )
-        distances = 1 - (left * right).sum(1) if metric is Metric.cosine else (left - right).square().sum(1)
-        parts.append(torch.exp(-distances).cpu().numpy())
+        parts.append(torch.exp((left * right).sum(1) - 1).cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -150,7 +148,7 @@ class Reranked(Tiles):
         neighbors, weights = np.asarray(self.encoded.vectors.indices)[inside], self.encoded.vectors.data[inside]
         starts = self.columns.indptr[neighbors]
         counts = self.columns.indptr[neighbors + 1] - starts
-        places = np.arange(counts.sum()) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        places = numbered(counts) + np.repeat(starts, counts)
         smaller = np.minimum(self.columns.data[places], np.repeat(weights, counts))
         width = len(self.encoded.gallery)
         shared = np.bincount(np.asarray(self.columns.indices)[places], weights=smaller, minlength=width)

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from lapel.config import Metric
 from lapel.errors import LapelError, NothingToScoreError
-from lapel.retrieval.pairs import count_matches, share_item
+from lapel.retrieval.pairs import NO_POSITION, are_matches, count_matches, numbered
 from lapel.retrieval.ranking import Depth, Ranking, Sought, rankings
-from lapel.retrieval.search import NO_POSITION, Neighbors, candidates, nearest, settled
+from lapel.retrieval.search import Neighbors, candidates, nearest, settled
 from lapel.retrieval.tiles import DEFAULT_MEMORY, Tiles
 
 # Shares of a query's matches at which precision is told.
@@ -151,9 +151,8 @@ def grade(
     else:
         sought = Sought(query_sets, gallery_sets, relevant, depth, candidates(tiles, length))
         neighbors, deeper, curves = _ranked(tiles, sought, length, memory)
-    positions = neighbors.positions
-    hits = share_item(query_sets[:, None], gallery_sets[positions]) & (positions != NO_POSITION)
-    return Graded(neighbors, grade_lists(hits, k) | deeper, curves, relevant)
+    found = are_matches(query_sets, gallery_sets, neighbors.positions)
+    return Graded(neighbors, grade_lists(found, k) | deeper, curves, relevant)
 
 
 @dataclass(frozen=True)
@@ -234,8 +233,7 @@ def _precisions(hits: np.ndarray) -> np.ndarray:
     """float64 `[queries]`: the sum of the precisions at hits, added up one after the other, whatever else is graded."""
     queries, ranks = np.divmod(np.flatnonzero(hits), hits.shape[1])
     counts = np.bincount(queries, minlength=len(hits))
-    numbers = np.arange(1, len(queries) + 1) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.bincount(queries, weights=numbers / (ranks + 1), minlength=len(hits))
+    return np.bincount(queries, weights=(numbered(counts) + 1) / (ranks + 1), minlength=len(hits))
 
 
 def precisions_at_levels(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from lapel.config import Metric
 from lapel.errors import LapelError
+from lapel.retrieval.pairs import NO_POSITION
 from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, Tiles
-
-NO_POSITION = -1
 
 # Candidates beyond a list's k that are scored in float64 along with it. Where float32 cannot tell even those apart, the
 # query is settled on its own.
@@ -65,11 +64,7 @@ def search(
 
 def nearest(tiles: Tiles, k: int) -> Neighbors:
     """As `search`, of queries and gallery that are ready to be compared."""
-    kept = candidates(tiles, k)
-    held = tiles.gallery.new_empty(QUERY_TILE * GALLERY_TILE)
-    parts = [nearest_of_tile(tiles, tile, kept, held) for tile in tiles.query_tiles()]
-    values, positions = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return settled(tiles, values, positions, k)
+    return _together([near for _, near in nearest_by_tile(tiles, k)])
 
 
 def nearest_by_tile(tiles: Tiles, k: int) -> Iterator[tuple[slice, Neighbors]]:
@@ -84,7 +79,7 @@ def nearest_by_tile(tiles: Tiles, k: int) -> Iterator[tuple[slice, Neighbors]]:
     error = tiles.error().cpu().numpy()
     for tile in tiles.query_tiles():
         values, positions = nearest_of_tile(tiles, tile, kept, held)
-        yield tile, Neighbors(*_settled_tile(tiles, tile, values, positions, k, error[tile]))
+        yield tile, _settled_tile(tiles, tile, values, positions, k, error[tile])
 
 
 def candidates(tiles: Tiles, k: int) -> int:
@@ -102,13 +97,20 @@ def settled(tiles: Tiles, values: np.ndarray, positions: np.ndarray, k: int) -> 
     """
     error = tiles.error().cpu().numpy()
     parts = [_settled_tile(tiles, tile, values[tile], positions[tile], k, error[tile]) for tile in tiles.query_tiles()]
-    return Neighbors(*(np.concatenate(each) for each in zip(*parts, strict=True)))
+    return _together(parts)
+
+
+def _together(parts: list[Neighbors]) -> Neighbors:
+    """The lists of all queries, one part after the other."""
+    return Neighbors(
+        np.concatenate([each.positions for each in parts]), np.concatenate([each.scores for each in parts])
+    )
 
 
 def _settled_tile(
     tiles: Tiles, tile: slice, values: np.ndarray, positions: np.ndarray, k: int, error: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and scores of the queries of a tile."""
+) -> Neighbors:
+    """The lists of a tile."""
     width, kept = len(tiles.gallery), values.shape[1]
     found_positions, found_scores = _rescored(tiles, tile, positions, k)
     if kept < width:
@@ -121,7 +123,7 @@ def _settled_tile(
             possible = (similarities >= lowest).nonzero()[:, 0].cpu().numpy()[None]
             one = _rescored(tiles, query, possible, k)
             found_positions[row], found_scores[row] = one[0][0], one[1][0]
-    return found_positions, found_scores
+    return Neighbors(found_positions, found_scores)
 
 
 def _rescored(tiles: Tiles, rows: slice, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
