@@ -102,6 +102,26 @@ def test_a_run_without_checkpoint_is_named(run) -> None:
     assert "run=empty: has no checkpoints/best.ckpt" in told_once(error)
 
 
+def test_a_checkpoint_that_is_cut_short_is_told(run, trained_run: Path) -> None:
+    whole = (trained_run / "checkpoints/best.ckpt").read_bytes()
+    Path("cut/checkpoints").mkdir(parents=True)
+    for length in (0, 1000, len(whole) // 2, len(whole) - 1):
+        Path("cut/checkpoints/best.ckpt").write_bytes(whole[:length])
+        code, _, error = run("evaluate", "run=cut")
+        assert code == 2
+        assert "best.ckpt: not a readable checkpoint (it is " in told_once(error)
+        assert "cut short)" in error
+
+
+def test_a_file_in_the_place_of_the_evaluation_is_told(run, trained_run: Path) -> None:
+    shutil.copytree(trained_run, "taken", ignore=shutil.ignore_patterns("evaluation"))
+    Path("taken/evaluation").write_text("mine")
+    code, _, error = run("evaluate", "run=taken")
+    assert code == 2
+    assert "taken/evaluation: is a file, must be a folder or absent; move it away" in told_once(error)
+    assert Path("taken/evaluation").read_text() == "mine"
+
+
 def test_a_pickle_in_place_of_a_checkpoint_is_refused(run) -> None:
     Path("bad/checkpoints").mkdir(parents=True)
     Path("bad/checkpoints/best.ckpt").write_bytes(b"cos\nsystem\n(S'touch owned'\ntR.")

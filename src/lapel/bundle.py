@@ -14,7 +14,7 @@ import operator
 import shutil
 import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,6 +155,7 @@ def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", shape
         "step": run.step,
         "scores": _scores(config, run),
         "config": to_plain(run.config),
+        "trained_on": asdict(run.trained_on),
         "versions": package_versions(),
         "git_commit": git_commit(),
     }

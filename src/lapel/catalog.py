@@ -141,13 +141,20 @@ class Catalog:
         Raises:
             LapelError: the split has no row.
         """
-        if SEVERAL_SPLITS in self.table:
-            found = np.flatnonzero([split in each for each in self.table[SEVERAL_SPLITS]])
-        else:
-            found = np.flatnonzero((self.table["split"] == split).to_numpy())
+        found = np.flatnonzero(self._stand_in(split))
         if not len(found):
             raise LapelError(f"catalogue {self.name}: split {split} has no image")
         return found
+
+    def has(self, split: str) -> bool:
+        """Whether a split has a row."""
+        return bool(self._stand_in(split).any())
+
+    def _stand_in(self, split: str) -> np.ndarray:
+        """bool `[rows]`: which rows are of a split."""
+        if SEVERAL_SPLITS in self.table:
+            return np.array([split in each for each in self.table[SEVERAL_SPLITS]], dtype=bool)
+        return (self.table["split"] == split).to_numpy()
 
     def queries(self, split: str) -> np.ndarray:
         """int64 rows of a split that are searched with, ascending."""

@@ -42,6 +42,23 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 @dataclass(frozen=True)
+class TrainedOn:
+    """By what a catalogue is known again.
+
+    Args:
+        catalog: its name.
+        train_hash: split hash of its training part.
+    """
+
+    catalog: str
+    train_hash: str
+
+    def is_of(self, catalog: Catalog) -> bool:
+        """Whether a catalogue has the very training part, under whatever name and wherever it lies."""
+        return catalog.has("train") and catalog.split_hash("train") == self.train_hash
+
+
+@dataclass(frozen=True)
 class TrainedRun:
     """What a checkpoint of a run holds, checked.
 
@@ -49,6 +66,7 @@ class TrainedRun:
         folder: the run folder.
         path: the checkpoint.
         config: with which the run was trained.
+        trained_on: the catalogue that it has seen.
         state: name -> tensor of the encoder.
         losses: likewise of the losses, `<objective>.<…>`: proxies, classifiers.
         step: optimizer steps made.
@@ -58,6 +76,7 @@ class TrainedRun:
     folder: Path
     path: Path
     config: TrainConfig
+    trained_on: TrainedOn
     state: dict[str, torch.Tensor]
     losses: dict[str, torch.Tensor]
     step: int
@@ -102,7 +121,14 @@ def open_run(folder: str, which: Checkpoint) -> TrainedRun:
         state = _below(weights, f"{AVERAGED}encoder." if averaged else "encoder.")
         losses = _losses(weights, averaged)
         return TrainedRun(
-            run.resolve(), path, from_plain(own["config"]), state, losses, checkpoint["global_step"], own["epoch"]
+            folder=run.resolve(),
+            path=path,
+            config=from_plain(own["config"]),
+            trained_on=TrainedOn(own["catalog"], own["train_hash"]),
+            state=state,
+            losses=losses,
+            step=checkpoint["global_step"],
+            epoch=own["epoch"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise LapelError(f"{path}: is damaged ({type(error).__name__}: {error})") from error

@@ -1,5 +1,6 @@
 """Files of torch.save that hold tensors and plain containers: read without running any code that they may bring."""
 
+import errno
 import pickle
 import warnings
 from pathlib import Path
@@ -35,6 +36,9 @@ def reason_for(error: Exception) -> str:
     """Why a file cannot be read, in a line."""
     if isinstance(error, EOFError):
         return "it is empty or cut short"
+    # What torch says where it looks for the end of a zip in vain: the one before the file's beginning.
+    if (isinstance(error, OSError) and error.errno == errno.EINVAL) or "PytorchStreamReader" in str(error):
+        return "it is damaged or cut short"
     if isinstance(error, pickle.UnpicklingError):
         return "it is damaged, or a pickle that could run code: only tensors and plain containers are read"
     reason = " ".join(str(error).split()).partition(". ")[0][:LONGEST]

@@ -162,6 +162,9 @@ def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None
         run: run folder.
         config: what is scored; the plain one: the test part, by the best checkpoint, in the whole gallery.
         data: name of a catalogue that is not the run's own.
+
+    Raises:
+        LapelError: something else has that name.
     """
     names = [
         None if config.bundle is None else "bundle",
@@ -172,8 +175,11 @@ def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None
         config.across and f"across-{config.across}",
         config.post.label,
     ]
-    told = "-".join(name for name in names if name)
-    return run / "evaluation" / told if told else run / "evaluation"
+    folder = run / "evaluation" / "-".join(name for name in names if name)
+    for each in (folder.parent, folder):
+        if each.exists() and not each.is_dir():
+            raise LapelError(f"{each}: is a file, must be a folder or absent; move it away")
+    return folder
 
 
 # Of an evaluation: a line a query, with its row and its scores.

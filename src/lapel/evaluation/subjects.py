@@ -1,5 +1,6 @@
 """What is scored: a run, on its own data or on another catalogue, its bundle, or a pretrained encoder as it is."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from lapel import datasets
 from lapel.bundle import MANIFEST_FILE, Bundle, load
 from lapel.catalog import Catalog
-from lapel.checkpoint import TrainedRun, open_run
+from lapel.checkpoint import TrainedOn, TrainedRun, open_run
 from lapel.composing import from_plain, to_plain
 from lapel.config import (
     CrossEntropyConfig,
@@ -29,6 +30,8 @@ from lapel.encoder import Encoder, build
 from lapel.errors import LapelError
 from lapel.evaluation.deployed import DeployedIndex, deployed_index
 from lapel.runs import evaluation_folder, new_folder
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def subject_of(config: EvaluateConfig) -> Subject:
     if config.bundle is not None:
         return _deployed(config, load(config.bundle))
     run = open_run(config.run, config.checkpoint)
-    seen = _seen_data(run.config.data, config)
+    seen = _seen_data(run.config.data, run.trained_on, config)
+    folder = evaluation_folder(run.folder, config, seen.name)
     encoder = run.encoder()
     return Subject(
         name=run.folder.name,
@@ -102,9 +106,9 @@ def subject_of(config: EvaluateConfig) -> Subject:
         metric=run.config.variant.metric,
         data=seen.data,
         catalog=seen.catalog,
-        place=lambda: evaluation_folder(run.folder, config, seen.name),
+        place=lambda: folder,
         origin={"checkpoint": config.checkpoint.name, "step": run.step, **seen.origin},
-        trained_on=seen.trained_on,
+        trained_on=seen.items,
         classifier=_classifier(run, seen.catalog) if seen.own else None,
         run=run.folder,
     )
@@ -112,18 +116,18 @@ def subject_of(config: EvaluateConfig) -> Subject:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a trained encoder is scored on: its own data or another catalogue.
+    """What a trained encoder is scored on.
 
     Args:
-        own: which of them.
+        own: whether it is the run's data, by its config and its training part; else another catalogue.
         data, catalog: as of a subject.
-        origin: what the protocol says of another catalogue.
+        trained_on: the catalogue of its training.
     """
 
     own: bool
     data: DataConfig
     catalog: Catalog
-    origin: dict[str, Any]
+    trained_on: TrainedOn
 
     @property
     def name(self) -> str | None:
@@ -131,17 +135,26 @@ class _Seen:
         return None if self.own else self.catalog.name
 
     @property
-    def trained_on(self) -> set[str] | None:
-        """As of a subject."""
-        return self.catalog.items_of(self.catalog.rows("train")) if self.own else None
+    def origin(self) -> dict[str, Any]:
+        """What the protocol says of another catalogue."""
+        return {} if self.own else {"trained_on": self.trained_on.catalog}
+
+    @property
+    def items(self) -> set[str] | None:
+        """Names of those that training has seen; None where the catalogue has not its training part."""
+        return self.catalog.items_of(self.catalog.rows("train")) if self.trained_on.is_of(self.catalog) else None
 
 
-def _seen_data(trained: DataConfig, config: EvaluateConfig) -> _Seen:
+def _seen_data(trained: DataConfig, trained_on: TrainedOn, config: EvaluateConfig) -> _Seen:
     if isinstance(config.data, DataConfig):
         data = _seen_by(trained, config.data)
-        return _Seen(False, data, datasets.load(data), {"trained_on": name_of(trained)})
+        return _Seen(False, data, datasets.load(data), trained_on)
     data = replace(trained, root=config.data.root) if config.data.root else trained
-    return _Seen(True, data, datasets.load(data), {})
+    catalog = datasets.load(data)
+    own = trained_on.is_of(catalog)
+    if not own:
+        logger.warning("%s: has another training part than that of the run, is scored as other data", catalog.name)
+    return _Seen(own, data, catalog, trained_on)
 
 
 def _seen_by(trained: DataConfig, other: DataConfig) -> DataConfig:
@@ -167,8 +180,8 @@ def _classifier(run: TrainedRun, catalog: Catalog) -> Classifier | None:
 
 
 def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
-    trained = _trained_config(bundle)
-    seen = _seen_data(trained.data, config)
+    trained, trained_on = _origin(bundle)
+    seen = _seen_data(trained.data, trained_on, config)
     index = deployed_index(bundle, seen.catalog, config.split.name)
     index = replace(index, recall=_known_recall(bundle, config) if seen.own else None)
     run = bundle.folder.resolve().parent
@@ -189,16 +202,16 @@ def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
             **index.card(seen.catalog.gallery(config.split.name)),
             **seen.origin,
         },
-        trained_on=seen.trained_on,
+        trained_on=seen.items,
         run=run if inside else None,
         index=index,
     )
 
 
-def _trained_config(bundle: Bundle) -> TrainConfig:
-    """Of the run that a bundle was exported from."""
+def _origin(bundle: Bundle) -> tuple[TrainConfig, TrainedOn]:
+    """Of the run that a bundle was exported from: its config, and what it was trained on."""
     try:
-        return from_plain(bundle.manifest["config"])
+        return from_plain(bundle.manifest["config"]), TrainedOn(**bundle.manifest["trained_on"])
     except (KeyError, TypeError, AttributeError) as error:
         raise LapelError(f"{bundle.folder / MANIFEST_FILE}: is damaged ({type(error).__name__}: {error})") from error
 
