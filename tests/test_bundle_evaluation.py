@@ -206,7 +206,7 @@ def test_another_recall_than_at_export_is_warned_of(
     vectors = np.eye(8, dtype=np.float32)
     index = build_index(vectors, Metric.cosine) if kind == "flat" else ivf(vectors, Metric.cosine)
     lists = search(torch.from_numpy(vectors[:4]), torch.from_numpy(vectors), 1, Metric.cosine)
-    scores = Scores(np.arange(4), {name: np.array([1.0, 1.0, 1.0, 0.0])}, 0, lists, None)
+    scores = Scores(np.arange(4), {name: np.array([1.0, 1.0, 1.0, 0.0])}, np.ones(4, np.int64), lists, None)
     DeployedIndex(Path("index.faiss"), index, Metric.cosine, np.arange(8), known).warn_of_change(scores)
     assert ("index.faiss: recall@1 is 0.7500, and was" in caplog.text) == warns
 

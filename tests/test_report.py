@@ -16,6 +16,7 @@ from PIL import Image
 
 import lapel
 from lapel.report import Content, Hub, MapPoints, Picture, Query, occurrences, project, thumbnails, write_report
+from lapel.report.drawings import CELLS, OTHERS, largest
 from lapel.report.hubs import Occurrences
 from lapel.report.page import card_lines
 from lapel.report.pictures import SHEET, THUMB_SIDE, sheets
@@ -47,7 +48,7 @@ def content_of(names: list[str], channels: int = 1) -> Content:
         "recall@1": 0.8125, "map@r": 0.6251, "auc": 0.9, "intervals": {"recall@1": [0.7111, 0.9222]}, "protocol": card,
     }  # fmt: skip
     picture = Picture(pixels_of(3, channels), names[0])
-    query = Query(picture, 0.25, [replace(picture, right=True), replace(picture, right=False)])
+    query = Query(picture, 0.25, 1234, [replace(picture, right=True), replace(picture, right=False)])
     table = pd.DataFrame({"name": names, "queries": 4, "map@r": 0.5})
     counts = generator.integers(0, 9, (len(names), len(names)))
     return Content(
@@ -198,7 +199,7 @@ def test_a_report_of_less(change: str, tmp_path: Path):
 def test_any_number_of_categories(count: int, tmp_path: Path):
     page = written(content_of([f"category {number}" for number in range(count)]), tmp_path)
     assert ("Confusion matrix" in page.text) == (count > 1)
-    assert (f"the other {count - 30} are in confusion.csv" in page.text) == (count > 30)
+    assert (f"the other {count - 30}, which are in confusion.csv" in page.text) == (count > 30)
 
 
 def test_before_and_after_and_the_index_are_shown(tmp_path: Path):
@@ -253,6 +254,21 @@ def test_thumbnails_keep_their_shape():
     assert small[4].max() == 9
     tiny = np.zeros((2, 1, 5, 5), np.uint8)
     assert thumbnails([tiny]).shape == tiny.shape
+
+
+@pytest.mark.parametrize("count", [2, CELLS, CELLS + 7])
+def test_the_confusion_of_the_largest_categories_leaves_nothing_out(count: int):
+    """What is taken for a category that is not drawn stands in a last column, even where a category is called so."""
+    names = [*(f"c{number}" for number in range(count - 1)), OTHERS]
+    counts = np.random.default_rng(0).integers(0, 50, (count, count))
+    counts[0] = 0
+    whole = pd.DataFrame(counts, names, names)
+    table = largest(replace(content_of(names), confusion=whole))
+    assert len(table) == min(count, CELLS)
+    assert table.sum(axis=1).tolist() == whole.sum(axis=1)[table.index].tolist()
+    assert table.iloc[:, : len(table)].equals(whole.loc[table.index, table.index])
+    others = whole.sum(axis=1).drop(table.index)
+    assert others.empty or others.max() <= table.sum(axis=1).min()
 
 
 def test_hubs_are_counted_as_by_hand():

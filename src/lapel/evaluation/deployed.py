@@ -19,7 +19,7 @@ from lapel.errors import LapelError
 from lapel.evaluation.protocols import Protocol
 from lapel.index import MEASURES, NEAR_TIE, is_exact, search_index, settings_of
 from lapel.retrieval import NO_POSITION, Depth, Neighbors, Scores, grade_lists, search
-from lapel.retrieval.pairs import are_matches, count_matches
+from lapel.retrieval.pairs import are_matches
 from lapel.retrieval.scoring import grade_ranks
 
 logger = logging.getLogger(__name__)
@@ -283,12 +283,11 @@ def approximation(
     """
     length = exact.neighbors.positions.shape[1]
     near = _gathered(deployed.lists(protocol, embeddings[0], length), len(protocol.queries), length)
-    relevant = _relevant(protocol, items)
-    depth = max(length, int(relevant.max()))
+    depth = max(length, int(exact.relevant.max()))
     found = are_matches(*items, near.positions)
-    deeper = _graded(deployed.lists(protocol, embeddings[0], depth), items, relevant)
+    deeper = _graded(deployed.lists(protocol, embeddings[0], depth), items, exact.relevant)
     grades = {name: each[exact.queries] for name, each in (grade_lists(found, k) | deeper).items()}
-    scores = Scores(exact.queries, grades, exact.unmatched, near, None)
+    scores = Scores(exact.queries, grades, exact.relevant, near, None)
     overlap = _overlap(exact.neighbors.positions, near.positions)
     return Approximation(scores, _costs(exact, grades, depth), overlap, _times(deployed, embeddings, length))
 
@@ -299,14 +298,6 @@ def _gathered(lists: Iterator[tuple[np.ndarray, Neighbors]], count: int, k: int)
     for queries, near in lists:
         positions[queries], scores[queries] = near.positions, near.scores
     return Neighbors(positions, scores)
-
-
-def _relevant(protocol: Protocol, items: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    """int64 `[queries]`: how many matches each has."""
-    relevant = np.zeros(len(protocol.queries), dtype=np.int64)
-    for each in protocol.comparisons():
-        relevant[each.mine] = count_matches(items[0][each.mine], items[1][each.theirs], each.exclude)
-    return relevant
 
 
 def _graded(

@@ -94,7 +94,8 @@ def _query(found: Evaluated, store: ImageStore, place: int) -> Query:
     pictures = zip(_pixels(store, rows), _item_names(found, rows), right.tolist(), strict=True)
     row = found.protocol.queries[[query]]
     asked = Picture(_pixels(store, row)[0], _item_names(found, row)[0])
-    return Query(asked, float(found.scores.grades["map@r"][place]), [Picture(*each) for each in pictures])
+    score, matches = float(found.scores.grades["map@r"][place]), int(found.scores.relevant[query])
+    return Query(asked, score, matches, [Picture(*each) for each in pictures])
 
 
 def _hubs(found: Evaluated, store: ImageStore, counted: Occurrences) -> list[Hub]:

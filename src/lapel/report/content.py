@@ -31,11 +31,13 @@ class Query:
     Args:
         picture: of itself.
         score: its MAP@R.
+        matches: how many there are to find, R.
         found: its nearest images, best first.
     """
 
     picture: Picture
     score: float
+    matches: int
     found: list[Picture]
 
 

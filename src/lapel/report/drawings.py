@@ -1,12 +1,14 @@
 """The report's figures, drawn by matplotlib without a display: for the page as SVG, and for papers as PNG."""
 
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -27,14 +29,23 @@ UNCOLOURED = "#b4bbc2"
 # Categories that are drawn: more would be too small to read.
 BARS = 30
 CELLS = 30
+OTHERS = "others"
 HUB_BARS = 40
 
 # From so many categories on the cells of the confusion matrix are too small for numbers.
 NUMBERED = 15
 
+# matplotlib brings this font along; names in Chinese, Japanese and so on need one of the others.
+LETTERS = "DejaVu Sans"
+MORE_LETTERS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC",
+    "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Noto Sans Thai", "Noto Sans Devanagari",
+    "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS",
+)  # fmt: skip
+DPI = 160
+
 # Small enough that text is still read on a phone, where a figure is as wide as the screen.
 STYLE = {
-    "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -70,15 +81,34 @@ def figures(content: Content) -> Iterator[tuple[str, Figure]]:
 
 @contextmanager
 def _styled() -> Iterator[None]:
-    with mpl.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
+    installed = set(font_manager.get_font_names())
+    families = [LETTERS, *(name for name in MORE_LETTERS if name in installed)]
+    with mpl.rc_context({**STYLE, "font.family": families}):  # pyright: ignore[reportArgumentType]
         yield
 
 
 def as_svg(figure: Figure) -> str:
     """An SVG element, the same text each time."""
     file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    with _boxes_for_unknown_letters():
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     return file.getvalue()[file.getvalue().index("<svg") :]
+
+
+def as_png(figure: Figure) -> bytes:
+    """A PNG file, the same bytes each time."""
+    file = io.BytesIO()
+    with _boxes_for_unknown_letters():
+        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    return file.getvalue()
+
+
+@contextmanager
+def _boxes_for_unknown_letters() -> Iterator[None]:
+    """No warning of each letter that no installed font has; the page's tables show it as the browser can."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def _recall(content: Content, axes: Axes) -> None:
@@ -87,13 +117,17 @@ def _recall(content: Content, axes: Axes) -> None:
     for k in (1, 10):
         if k <= len(ranks):
             axes.plot(k, content.recalls[k - 1], "o", color=MAIN)
+            at_the_end = 2 * k > len(ranks)
+            below = (0 if at_the_end else 8, -28 if k == 1 else -14)  # that they do not meet where the curve is flat
             axes.annotate(
-                f"@{k}: {content.recalls[k - 1]:.3f}", (k, content.recalls[k - 1]), (8, -14), textcoords="offset points"
-            )
+                f"@{k}: {content.recalls[k - 1]:.3f}", (k, content.recalls[k - 1]), below,
+                textcoords="offset points", ha="right" if at_the_end else "left",
+            )  # fmt: skip
     axes.set_xlabel("K, images looked at")
     axes.set_ylabel("recall@K")
     low = float(content.recalls.min())
-    axes.set_ylim(max(0.0, low - 0.35 * (1 - low) - 0.02), 1.005)
+    span = max(1 - low, 0.05)
+    axes.set_ylim(max(0.0, low - 0.4 * span), 1 + 0.03 * span)
     axes.grid(color=FAINT, linewidth=0.6)
 
 
@@ -163,7 +197,8 @@ def _confusion(content: Content, axes: Axes) -> None:
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     names = [_short(name) for name in table.index]
-    axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
+    taken = [_short(name) for name in table.columns]
+    axes.set_xticks(range(len(taken)), taken, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xlabel("taken for")
     axes.set_ylabel("true category")
@@ -176,10 +211,14 @@ def _confusion(content: Content, axes: Axes) -> None:
 
 
 def largest(content: Content) -> pd.DataFrame:
-    """The confusion matrix of the categories with most queries."""
-    order = np.argsort(-content.confusion.sum(axis=1).to_numpy(), kind="stable")[:CELLS]
-    names = content.confusion.index[np.sort(order)]
-    return content.confusion.loc[names, names]
+    """The confusion matrix of the categories with most queries; a last column is for all the others."""
+    counts = content.confusion.sum(axis=1).to_numpy()
+    order = np.sort(np.argsort(-counts, kind="stable")[:CELLS])
+    table = content.confusion.iloc[order, order].copy()
+    if len(table) < len(content.confusion):
+        others = counts[order] - table.sum(axis=1).to_numpy()
+        table.insert(len(table), OTHERS, others, allow_duplicates=True)  # a category may be called so
+    return table
 
 
 def _map(content: Content, axes: Axes) -> None:
@@ -219,6 +258,9 @@ def _training(content: Content, axes: Axes) -> None:
         if len(values) == len(epochs):
             axes.plot(epochs, values, style, color=colour, marker="o", markersize=3, label=name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(epochs) == 1:
+        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
     axes.set_xlabel("epoch")
     axes.set_ylabel("score on val")
     axes.grid(color=FAINT, linewidth=0.6)

@@ -11,7 +11,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lapel.report.content import Content, MapPoints
-from lapel.report.drawings import CELLS, as_svg, figures, largest, map_colours
+from lapel.report.drawings import CELLS, as_png, as_svg, figures, largest, map_colours
 from lapel.report.pictures import Sheets, as_uri, sheets
 from lapel.runs import written_whole
 
@@ -39,7 +39,6 @@ HEADLINES = (
     "auc",
 )
 
-DPI = 160
 CONFUSED = 10
 
 # What the protocol card says, in words.
@@ -82,7 +81,7 @@ def write_report(content: Content, folder: Path) -> Path:
     for name, figure in figures(content):
         drawn[name] = Markup(as_svg(figure))
         with written_whole(folder / FIGURES / f"{name}.png") as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+            temporary.write_bytes(as_png(figure))
     page = folder / REPORT_FILE
     with written_whole(page) as temporary:
         temporary.write_text(render(content, drawn), encoding="utf-8")

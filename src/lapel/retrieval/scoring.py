@@ -24,7 +24,7 @@ class Scores:
     Args:
         queries: int64 positions of those queries.
         grades: metric name -> float64 of each of them.
-        unmatched: number of queries without any possible match, which are left out.
+        relevant: int64 `[all queries]`, matches of each, 0 of those without a grade.
         neighbors: lists of all queries, those without a match included.
         curves: float32 `[queries, 101]`, precision at the rank at which the share 0, 0.01, … 1 of a query's matches (at
             least one) has been found; None where not all of them were looked for.
@@ -32,9 +32,14 @@ class Scores:
 
     queries: np.ndarray
     grades: dict[str, np.ndarray]
-    unmatched: int
+    relevant: np.ndarray
     neighbors: Neighbors
     curves: np.ndarray | None
+
+    @property
+    def unmatched(self) -> int:
+        """Number of queries without any possible match, which are left out."""
+        return len(self.relevant) - len(self.queries)
 
     @property
     def curve(self) -> np.ndarray | None:
@@ -73,7 +78,7 @@ class Graded:
             raise NothingToScoreError("no query has a match in the gallery: there is nothing to score")
         grades = {name: each[found] for name, each in self.grades.items()}
         curves = None if self.curves is None else self.curves[found]
-        return Scores(found, grades, len(self.relevant) - len(found), self.neighbors, curves)
+        return Scores(found, grades, self.relevant, self.neighbors, curves)
 
 
 def score(
