@@ -1,6 +1,7 @@
 """Runs side by side, made of their files alone."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ def make_run(folder: Path, seed: int, lr: float, grades: list[float], split_hash
     (folder / "evaluation").mkdir(parents=True)
     write_yaml(folder / "config.yaml", {"optim": {"lr": lr}, "seed": seed, "resume": None, "init": None})
     mean = float(np.mean(grades))
-    card = {"data": "made", "split": "test", "split_hash": split_hash, "comparison": "all"}
+    card = {"data": "made", "split": "test", "split_hash": split_hash, "images_hash": "", "comparison": "all"}
     told = {"recall@1": mean, "intervals": {"recall@1": [mean - 0.1, mean + 0.1]}, "protocol": card}
     (folder / "evaluation" / "metrics.json").write_text(json.dumps(told))
     table = pd.DataFrame({"row": range(len(grades)), "recall@1": grades})
@@ -66,6 +67,22 @@ def test_runs_that_began_elsewhere_are_not_seeds_of_one(four: list[Path]):
     (four[1] / "config.yaml").write_text(config.replace("init: null", "init: runs/other"))
     table = compare([str(four[0]), str(four[1])], OPTIONS)
     assert table["name"].tolist() == ["init=None", "init=runs/other"]
+
+
+def test_a_run_counts_once(four: list[Path], tmp_path: Path):
+    (tmp_path / "latest").symlink_to(four[1])
+    for again in (four[1], tmp_path / "latest", four[1].parent):
+        with pytest.raises(LapelError, match=r": is the same run as .*; each counts once"):
+            compare([str(four[1]), str(again)], OPTIONS)
+
+
+def test_runs_of_one_seed_are_warned_of(four: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    compare([str(four[0].parent)], OPTIONS)
+    assert not caplog.text
+    copy = shutil.copytree(four[1], tmp_path / "copy")
+    table = compare([*map(str, four[:2]), str(copy)], OPTIONS)
+    assert table["seeds"].tolist() == [3]
+    assert "3 runs like it have 2 seeds" in caplog.text
 
 
 def test_one_run_has_its_own_interval(four: list[Path]):

@@ -155,12 +155,12 @@ def test_a_run_is_scored_on_other_data(trained_run: Path):
     options = ["data=wardrobe", "data.drawing_seed=5", "data.items=30", "data.views=4", "bootstrap.samples=0"]
     result = lapel.evaluate(lapel.compose("evaluate", [f"run={copy}", "report=false", *options]))
     card = result["protocol"]
-    assert (card["trained_on"], card["items_seen_in_training"]) == ("wardrobe", None)
-    assert card["seen_in_training"] is None  # "no" would be a guess
+    assert (card["trained_on"], card["items_seen_in_training"]) == ("wardrobe", None)  # False would be a guess
+    assert card["queries_seen_in_training"] == 0
     assert card["split_hash"] != json.loads((copy / "evaluation/metrics.json").read_text())["protocol"]["split_hash"]
     assert result["intervals"] == {}
     assert "classifier_accuracy" not in result
-    folder = copy / "evaluation" / "wardrobe"
+    folder = next((copy / "evaluation").glob("on-wardrobe-*"))
     assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(result))
     shutil.rmtree(folder)
 
@@ -169,7 +169,7 @@ def test_scores_of_training_images_say_so(trained_run: Path):
     result = lapel.evaluate(
         lapel.compose("evaluate", [f"run={trained_run}", "split=train", "report=false", "graded=[category:2]"])
     )
-    assert result["protocol"]["seen_in_training"] is True
+    assert result["protocol"]["queries_seen_in_training"] == result["protocol"]["queries"]
     assert 0 < result["ndcg@10"] <= 1
     shutil.rmtree(trained_run / "evaluation" / "train")
 
@@ -186,6 +186,11 @@ def test_scores_of_training_images_say_so(trained_run: Path):
         (["bootstrap.sample=1"], "did you mean samples"),
         (["vote=0"], "vote=0"),
         (["k=[0]"], "k=[0]"),
+        (["bundle=runs/b"], "bundle and run: one of them alone is scored"),
+        (["encoder=tiny", "data=wardrobe"], "encoder and run: one of them alone is scored"),
+        (["neighbors_k=10"], "neighbors_k=10: does nothing without neighbors=true"),
+        (["post.alpha=9"], "alpha=9.0: does nothing without post.expand_queries=N"),
+        (["post.rerank_k2=9"], "rerank_k2=9: does nothing without post.rerank=true"),
     ],
 )
 def test_what_cannot_be_scored_is_told(options: list[str], told: str, trained_run: Path):

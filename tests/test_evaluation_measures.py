@@ -11,7 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from lapel.config import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.classification import confusion, nearest_classes
-from lapel.evaluation.graded import codes_of, ndcg
+from lapel.evaluation.graded import column_codes, ndcg
 from lapel.evaluation.intervals import bootstrap, paired_bootstrap
 from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import Pairs, choose_pairs, similarities, verification
@@ -149,10 +149,10 @@ def test_ndcg_equals_scikit_learn(seed: int, k: list[int]):
 def test_codes_tell_missing_values():
     import pandas as pd
 
-    table = pd.DataFrame({"colour": ["red", None, "red"], "year": [2011.0, 2012.0, np.nan]})
-    assert codes_of(table, ["colour", "year"]).tolist() == [[0, 0], [-1, 1], [0, -1]]
+    table = pd.DataFrame({"colour": ["red", None, "red", ""], "year": [2011.0, 2012.0, np.nan, 2011.0]})
+    assert column_codes(table, ["colour", "year"]).tolist() == [[0, 0], [-1, 1], [0, -1], [-1, 0]]
     with pytest.raises(LapelError, match=r"graded\.size: the catalogue has no such column; it has colour, year"):
-        codes_of(table, ["size"])
+        column_codes(table, ["size"])
 
 
 # ----------------------------------------------------------------------------------------------------- classification

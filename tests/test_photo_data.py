@@ -377,6 +377,14 @@ def test_odd_paths_are_dropped_and_reported(listed: Path):
     assert len(catalog) == 20
 
 
+def test_a_table_of_nothing_but_odd_paths_is_told(listed: Path):
+    table = pd.read_csv(listed)
+    table["image"] = [str(listed.parent / name) for name in table["image"]]
+    table.to_csv(listed, index=False)
+    with pytest.raises(LapelError, match=r"no image is left to look for \(24 path leaves the root\)"):
+        load("data=table", f"data.table={listed}")
+
+
 @pytest.mark.parametrize(
     ("path", "leaves"),
     [("a/b.jpg", False), ("../a", True), ("a/../b", False), ("a/../../b", True), ("/a", True), ("./a", False),

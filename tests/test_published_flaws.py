@@ -77,7 +77,7 @@ def test_scores_of_training_images_do_not_pass_for_test_scores(trained_run: Path
     config = lapel.compose("evaluate", [f"run={copy}", "split=train"])
     result = lapel.evaluate(config)
     assert (copy / "evaluation" / "metrics.json").read_bytes() == before
-    assert result["protocol"]["seen_in_training"] is True
+    assert result["protocol"]["queries_seen_in_training"] == result["protocol"]["queries"]
     page = (copy / "evaluation" / "train" / "report.html").read_text()
     assert 'class="banner danger"' in page
     assert "These are images that the model was trained on." in page

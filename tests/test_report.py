@@ -40,7 +40,8 @@ def content_of(names: list[str], channels: int = 1) -> Content:
     """A small report's content, of made-up numbers."""
     generator = np.random.default_rng(1)
     card = {
-        "data": names[0], "split": "test", "queries": 40, "gallery": 41, "seen_in_training": False,
+        "data": names[0], "split": "test", "queries": 40, "gallery": 41, "queries_without_match": 2,
+        "queries_seen_in_training": 0, "queries_seen_in_validation": 0,
         "items_seen_in_training": True, "metric": "cosine", "intervals": "95% by 10 resamples of queries",
         "step": 12000, "graded": {}, "checkpoint": None,
     }  # fmt: skip
@@ -148,7 +149,7 @@ def test_scores_of_training_images_are_told_in_red(trained_run: Path):
     result = lapel.evaluate(lapel.compose("evaluate", [f"run={trained_run}", "split=train", "bootstrap.samples=0"]))
     folder = trained_run / "evaluation" / "train"
     page = Page((folder / "report.html").read_text())
-    assert result["protocol"]["seen_in_training"]
+    assert result["protocol"]["queries_seen_in_training"] > 0
     assert ("p", {"class": "banner danger", "role": "alert"}) in page.tags
     assert "These are images that the model was trained on" in page.text
     ordinary = Page((trained_run / "evaluation" / "report.html").read_text())
@@ -183,6 +184,31 @@ CHANGES: dict[str, Callable[[Content], Content]] = {
         content, result={**content.result, "protocol": {**content.result["protocol"], "items_seen_in_training": None}}
     ),
 }
+
+
+@pytest.mark.parametrize(
+    ("trained", "validated", "items", "told", "kinds"),
+    [
+        (42, 0, True, "These are images that the model was trained on", ["danger"]),
+        (5, 0, True, "5 of the 42 images searched with are images that the model was trained on", ["danger", "calm"]),
+        (0, 42, True, "By 42 of the 42 images searched with the checkpoint was chosen", ["", "calm"]),
+        (0, 0, False, "Training has seen none of these items", ["calm"]),
+        (0, 0, None, "It is not known whether training has seen images of these items", [""]),
+        (None, None, None, "It is not known whether training has seen these images, or others", [""]),
+    ],
+)
+def test_what_training_has_seen_is_told(
+    trained: int | None, validated: int | None, items: bool | None, told: str, kinds: list[str], tmp_path: Path
+):
+    content = content_of(["shirt", "coat"])
+    known = {
+        "queries_seen_in_training": trained, "queries_seen_in_validation": validated, "items_seen_in_training": items,
+    }  # fmt: skip
+    card = {**content.result["protocol"], **known}
+    page = written(replace(content, result={**content.result, "protocol": card}), tmp_path)
+    assert told in page.text
+    banners = [attributes["class"] for tag, attributes in page.tags if "banner" in (attributes.get("class") or "")]
+    assert banners == [f"banner {kind}".strip() for kind in kinds]
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -3,6 +3,7 @@
 encoder.ts     TorchScript: uint8 [batch, 1 or 3, height, width] of any size -> embeddings that the metric wants
 index.faiss    flat FAISS index: inner product for cosine, squared distance for euclidean
 items.parquet  row N describes entry N of the index
+seen.npz       fingerprints of the images that the model has seen
 manifest.json  sha256 of the others, config, metric, input, scores, versions
 """
 
@@ -14,7 +15,7 @@ import operator
 import shutil
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,14 +37,19 @@ if TYPE_CHECKING:  # torch and FAISS are imported where they are first needed: a
     from lapel.checkpoint import TrainedRun
     from lapel.encoder import Encoder
     from lapel.retrieval import Neighbors
+    from lapel.seen import Seen
 
 logger = logging.getLogger(__name__)
 
 ENCODER_FILE = "encoder.ts"
 INDEX_FILE = "index.faiss"
 ITEMS_FILE = "items.parquet"
+SEEN_FILE = "seen.npz"
 MANIFEST_FILE = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+
+# What the manifest has the sha256 of.
+FILES = (ENCODER_FILE, INDEX_FILE, ITEMS_FILE, SEEN_FILE)
 
 # What export compares before it lets a bundle stand.
 CHECKED_IMAGES = 256
@@ -106,6 +112,7 @@ def _write(folder: Path, config: ExportConfig, run: "TrainedRun", catalog: "Cata
     script.save(str(folder / ENCODER_FILE))
     write_index(build_index(embeddings, run.config.variant.metric), folder / INDEX_FILE)
     catalog.described(rows).to_parquet(folder / ITEMS_FILE, index=False)
+    run.seen.save(folder / SEEN_FILE)
     _write_manifest(folder, config, run, embeddings.shape)
     bundle = load(folder)
     _check_encoder(bundle, encoder, store.gather(rows[:CHECKED_IMAGES]))
@@ -150,12 +157,11 @@ def _write_manifest(folder: Path, config: ExportConfig, run: "TrainedRun", shape
         "embedding": shape[1],
         "rows": shape[0],
         "rows_of": config.export.rows.name,
-        "files": {name: _sha256(folder / name) for name in (ENCODER_FILE, INDEX_FILE, ITEMS_FILE)},
+        "files": {name: _sha256(folder / name) for name in FILES},
         "checkpoint": config.checkpoint.name,
         "step": run.step,
         "scores": _scores(config, run),
         "config": to_plain(run.config),
-        "trained_on": asdict(run.trained_on),
         "versions": package_versions(),
         "git_commit": git_commit(),
     }
@@ -236,7 +242,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise LapelError(f"{path}: is missing; is {path.parent} a bundle?")
     try:
         manifest = json.loads(path.read_text())
-        known = manifest["format"] == FORMAT and set(manifest["files"]) == {ENCODER_FILE, INDEX_FILE, ITEMS_FILE}
+        known = manifest["format"] == FORMAT and set(manifest["files"]) == set(FILES)
         known = known and manifest["metric"] in Metric.__members__ and manifest["input"]["channels"] in (1, 3)
     except (ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{path}: is damaged ({error}); export the bundle again") from error
@@ -279,6 +285,17 @@ class Bundle:
         from lapel.index import read_index
 
         return read_index(self.folder / INDEX_FILE)
+
+    @property
+    def seen(self) -> "Seen":
+        """The images that the model has seen.
+
+        Raises:
+            LapelError: what is told of them is damaged.
+        """
+        from lapel.seen import Seen
+
+        return Seen.load(self.folder / SEEN_FILE)
 
     def embed(self, images: Any) -> np.ndarray:
         """float32 `[images, dimensions]`.

@@ -18,6 +18,7 @@ from lapel.errors import LapelError
 from lapel.paths import user_path
 from lapel.plain_files import load_plain
 from lapel.runs import CHECKPOINTS, written_whole
+from lapel.seen import Seen
 
 # Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
 LAPEL_KEY = "lapel"
@@ -42,23 +43,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 @dataclass(frozen=True)
-class TrainedOn:
-    """By what a catalogue is known again.
-
-    Args:
-        catalog: its name.
-        train_hash: split hash of its training part.
-    """
-
-    catalog: str
-    train_hash: str
-
-    def is_of(self, catalog: Catalog) -> bool:
-        """Whether a catalogue has the very training part, under whatever name and wherever it lies."""
-        return catalog.has("train") and catalog.split_hash("train") == self.train_hash
-
-
-@dataclass(frozen=True)
 class TrainedRun:
     """What a checkpoint of a run holds, checked.
 
@@ -66,7 +50,7 @@ class TrainedRun:
         folder: the run folder.
         path: the checkpoint.
         config: with which the run was trained.
-        trained_on: the catalogue that it has seen.
+        seen: the images that it has seen.
         state: name -> tensor of the encoder.
         losses: likewise of the losses, `<objective>.<…>`: proxies, classifiers.
         step: optimizer steps made.
@@ -76,7 +60,7 @@ class TrainedRun:
     folder: Path
     path: Path
     config: TrainConfig
-    trained_on: TrainedOn
+    seen: Seen
     state: dict[str, torch.Tensor]
     losses: dict[str, torch.Tensor]
     step: int
@@ -124,7 +108,7 @@ def open_run(folder: str, which: Checkpoint) -> TrainedRun:
             folder=run.resolve(),
             path=path,
             config=from_plain(own["config"]),
-            trained_on=TrainedOn(own["catalog"], own["train_hash"]),
+            seen=seen_by(own),
             state=state,
             losses=losses,
             step=checkpoint["global_step"],
@@ -149,6 +133,21 @@ def _losses(weights: dict[str, torch.Tensor], averaged: bool) -> dict[str, torch
 def _known_runs(parent: Path) -> str:
     runs = sorted(each.name for each in parent.glob("*") if (each / "config.yaml").is_file()) if parent.is_dir() else []
     return f"; {parent} has {', '.join(runs[-5:])}" if runs else ""
+
+
+def told_of(seen: Seen) -> dict[str, Any]:
+    """What a checkpoint carries of it, below LAPEL_KEY."""
+    return {
+        "catalog": seen.catalog,
+        "train_hash": seen.train_hash,
+        "train_images": torch.from_numpy(seen.train),
+        "val_images": torch.from_numpy(seen.val),
+    }
+
+
+def seen_by(own: dict[str, Any]) -> Seen:
+    """The inverse of `told_of`."""
+    return Seen(own["catalog"], own["train_hash"], own["train_images"].numpy(), own["val_images"].numpy())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Runs side by side: those that differ only by seed are one, with what lies between them told."""
 
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
 from lapel.paths import user_path
 from lapel.runs import QUERIES_FILE, read_yaml
 
+logger = logging.getLogger(__name__)
+
 # Parts of a config that say nothing about what is compared; where training began (init) does.
 ASIDE = ("seed", "resume")
 
@@ -26,6 +29,7 @@ class ScoredRun:
     Args:
         folder: of the run.
         config: plain, without seed.
+        seed: of the run.
         scores: metric -> mean.
         intervals: metric -> lower and upper end.
         card: the protocol.
@@ -35,6 +39,7 @@ class ScoredRun:
 
     folder: Path
     config: dict[str, Any]
+    seed: int
     scores: dict[str, float]
     intervals: dict[str, list[float]]
     card: dict[str, Any]
@@ -56,13 +61,17 @@ def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
     Raises:
         LapelError: a folder is no run, has no evaluation, or was scored on other images or in another way.
     """
-    runs = [read_run(folder, config) for name in folders for folder in runs_in(name)]
+    named = [folder for name in folders for folder in runs_in(name)]
+    _check_once(named)
+    runs = [read_run(folder, config) for folder in named]
     for other in runs[1:]:
         _check_same(runs[0], other)
     groups: dict[str, list[ScoredRun]] = {}
     for run in runs:
         groups.setdefault(json.dumps(run.config, sort_keys=True), []).append(run)
     gathered = list(groups.values())
+    for group in gathered:
+        _warn_of_equal_seeds(group)
     names = names_of([group[0] for group in gathered])
     lines = [_line(name, group, gathered[0], config) for name, group in zip(names, gathered, strict=True)]
     return pd.DataFrame(lines)
@@ -99,14 +108,33 @@ def read_run(folder: Path, config: CompareConfig) -> ScoredRun:
         scores = {name: value for name, value in told.items() if name not in ("intervals", "protocol")}
         without_seed = {name: value for name, value in plain.items() if name not in ASIDE}
         grades = pd.read_parquet(evaluation / QUERIES_FILE)
-        return ScoredRun(folder, without_seed, scores, told["intervals"], told["protocol"], grades, summary)
+        return ScoredRun(
+            folder, without_seed, plain["seed"], scores, told["intervals"], told["protocol"], grades, summary
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
 
 
+def _check_once(folders: list[Path]) -> None:
+    """Raise where a run is named twice, perhaps by a link."""
+    seen: dict[Path, Path] = {}
+    for folder in folders:
+        if (other := seen.setdefault(folder.resolve(), folder)) is not folder:
+            raise LapelError(f"{folder}: is the same run as {other}; each counts once")
+
+
+def _warn_of_equal_seeds(group: list[ScoredRun]) -> None:
+    seeds = [run.seed for run in group]
+    if len(set(seeds)) < len(seeds):
+        logger.warning(
+            "%s: %d runs like it have %d seeds: those of one seed say nothing of chance, the interval is too narrow",
+            group[0].folder, len(seeds), len(set(seeds)),
+        )  # fmt: skip
+
+
 def _check_same(one: ScoredRun, other: ScoredRun) -> None:
     """Raise where two runs were not scored on the same images in the same way."""
-    for key in ("data", "split", "split_hash", "comparison"):
+    for key in ("data", "split", "split_hash", "images_hash", "comparison"):
         if one.card[key] != other.card[key]:
             raise LapelError(
                 f"{other.folder}: was scored with {key}={other.card[key]}, and {one.folder} with {one.card[key]}"

@@ -93,6 +93,8 @@ class PostConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_idle(["alpha"], self.expand_queries > 0, "post.expand_queries=N")
+        self.check_idle(["rerank_k1", "rerank_k2", "rerank_lambda"], self.rerank, "post.rerank=true")
         if self.pca is None or self.pca == "auto":
             return
         if not (self.pca.isascii() and self.pca.isdigit() and int(self.pca) >= 1):
@@ -130,7 +132,7 @@ class EvaluateConfig(Options):
     """Scores a trained run on one split of its data, its exported bundle, or a pretrained encoder on one of `data`."""
 
     run: str = option("runs/latest", free_text=True)
-    """Run folder; not looked at where `encoder` or `bundle` is given."""
+    """Run folder."""
     bundle: str | None = option(None, free_text=True)
     """Bundle folder, scored in place of a run: its encoder, and its index beside exact search."""
     encoder: EncoderConfig | None = None
@@ -189,6 +191,8 @@ class EvaluateConfig(Options):
         super().__post_init__()
         if not self.k:
             raise LapelError("k=[]: must have at least one number")
+        if self.encoder is not None and self.run != type(self).run:
+            raise LapelError("encoder and run: one of them alone is scored")
         if self.encoder is not None and not isinstance(self.data, DataConfig):
             raise LapelError("encoder: scoring it without a run needs data=NAME")
         if self.encoder is None and self.metric is not None:
@@ -197,6 +201,7 @@ class EvaluateConfig(Options):
             )
         if self.bundle is not None:
             self._check_bundle()
+        self.check_idle(["neighbors_k"], self.neighbors, "neighbors=true")
         if self.within is not None and self.across is not None:
             raise LapelError("within and across: a query is compared by one of them alone")
         self.gains  # noqa: B018 - checks them
@@ -206,6 +211,8 @@ class EvaluateConfig(Options):
             raise LapelError("bundle=: must name a folder")
         if self.encoder is not None:
             raise LapelError("bundle and encoder: one of them alone is scored")
+        if self.run != type(self).run:
+            raise LapelError("bundle and run: one of them alone is scored")
         if self.post.label:
             raise LapelError("post: is for runs and encoders; a bundle's index holds embeddings as they were exported")
         if self.checkpoint is not Checkpoint.best:

@@ -71,6 +71,18 @@ class Options:
         for each in fields(self):
             check_range(each.name, getattr(self, each.name), each.metadata)
 
+    def check_idle(self, names: list[str], active: bool, needed: str) -> None:
+        """Raise where an option was changed that does nothing without another one.
+
+        Args:
+            names: of such options.
+            active: whether the other one is on.
+            needed: the other one, as it is given.
+        """
+        for name in names:
+            if not active and getattr(self, name) != getattr(type(self), name):
+                raise LapelError(f"{name}={getattr(self, name)}: does nothing without {needed}")
+
 
 def choice(group: str, name: str, also_as: str | None = None) -> Callable[[AnyClass], AnyClass]:
     """Register a dataclass as the schema of `conf/<group>/<name>.yaml`.

@@ -143,6 +143,9 @@ def _drop_odd_paths(listing: Listing) -> None:
         "path leaves the root", np.array([leaves_root(path) for path in listing.table["image"].tolist()], dtype=bool)
     )
     listing.drop("named before", listing.table["image"].duplicated().to_numpy())
+    if listing.table.empty:
+        reasons = ", ".join(f"{len(each.names)} {each.reason}" for each in listing.dropped)
+        raise LapelError(f"{listing.tree.root}: no image is left to look for ({reasons}); paths are relative to it")
 
 
 def _drop_missing(listing: Listing, config: PhotosConfig, listed: int) -> np.ndarray:

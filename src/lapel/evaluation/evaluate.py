@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lapel.config import EvaluateConfig, Label, Metric, Split
+from lapel.config import EvaluateConfig, Label, Metric
 from lapel.devices import choose_device
 from lapel.errors import NothingToScoreError
 from lapel.evaluation.classification import confusion, nearest_classes
 from lapel.evaluation.deployed import approximation
 from lapel.evaluation.evaluated import Evaluated
-from lapel.evaluation.graded import codes_of, ndcg
+from lapel.evaluation.familiarity import familiarity
+from lapel.evaluation.graded import column_codes, ndcg
 from lapel.evaluation.intervals import bootstrap
 from lapel.evaluation.neighbors import NEIGHBORS_FILE, exact_lists, write_neighbors
 from lapel.evaluation.postprocessing import process
@@ -24,12 +25,13 @@ from lapel.evaluation.reporting import LISTED, report_content
 from lapel.evaluation.sharing import Alone, Together, team
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.evaluation.tables import grades_by
-from lapel.evaluation.verification import choose_pairs, similarities, verification
+from lapel.evaluation.verification import ScoredPairs, choose_pairs, similarities, verification
 from lapel.examples import MATCHES, examples, spread
 from lapel.images.store import ImageStore, open_store
 from lapel.report import FIGURES, REPORT_FILE, write_report
 from lapel.retrieval import NO_POSITION, rows_once
 from lapel.runs import QUERIES_FILE, write_json, written_whole
+from lapel.seen import images_hash
 
 logger = logging.getLogger(__name__)
 
@@ -60,11 +62,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     result = {
         **{name: float(np.nanmean(each)) for name, each in grades.items()},
         **_classified(found, predicted),
-        **(verification(*pairs, config.verification.fpr) if pairs is not None else {}),
+        **(verification(pairs.similarities, pairs.alike, config.verification.fpr) if pairs is not None else {}),
         **(found.approximation.told() if found.approximation else {}),
         **_gain(found),
         "intervals": _intervals(found, grades),
-        "protocol": _card(found),
+        "protocol": _card(found, pairs),
     }
     for name in (REPORT_FILE, NEIGHBORS_FILE):  # of an evaluation before this one
         (subject.folder / name).unlink(missing_ok=True)
@@ -85,9 +87,8 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
     catalog = subject.catalog
     protocol = protocol_of(catalog, config.split.name, config.within, config.across)
     rows, query_places, gallery_places = rows_once(protocol.queries, protocol.gallery)
-    sets, trained = catalog.item_sets, subject.trained_on
+    sets = catalog.item_sets
     items = sets[protocol.queries], sets[protocol.gallery]
-    unseen = trained is not None and not trained & catalog.items_of(protocol.queries)
     listed = max(config.vote, MATCHES, LISTED)
     with team(config, subject, store) as workers:
         raw = workers.embed(rows)
@@ -96,7 +97,8 @@ def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Eval
         if subject.index is not None:
             subject.index.check(protocol, embedded.gallery)
         scores = workers.score(protocol, embedded, listed)
-        found = Evaluated(config, subject, protocol, raw[query_places], embedded, unseen, scores)
+        familiar = familiarity(subject, protocol)
+        found = Evaluated(config, subject, protocol, raw[query_places], embedded, familiar, scores)
         if config.post.label:
             return _post_processed(found, workers, listed)
     if subject.index is not None:
@@ -130,7 +132,7 @@ def _graded(found: Evaluated) -> dict[str, np.ndarray]:
     gains = found.config.gains
     if not gains:
         return {}
-    protocol, codes = found.protocol, codes_of(found.catalog.table, list(gains))
+    protocol, codes = found.protocol, column_codes(found.catalog.table, list(gains))
     worth = np.array(list(gains.values()), dtype=np.float64)
     positions = found.scores.neighbors.positions
     graded = {f"ndcg@{k}": np.full(len(positions), np.nan) for k in found.config.k}
@@ -149,7 +151,9 @@ def _graded(found: Evaluated) -> dict[str, np.ndarray]:
 def _classified(found: Evaluated, predicted: np.ndarray) -> dict[str, float]:
     """Accuracy of the nearest images' vote on the category, and of a Cat variant's classifier."""
     catalog, queries = found.catalog, found.protocol.queries
-    told = {f"category_accuracy@{found.config.vote}": float((predicted == catalog.categories[queries]).mean())}
+    voted = predicted >= 0
+    right = (predicted == catalog.categories[queries])[voted]
+    told = {f"category_accuracy@{found.config.vote}": float(right.mean())}
     classifier = found.subject.classifier
     if classifier is not None:
         classes = catalog.items if classifier.label is Label.item else catalog.categories
@@ -159,14 +163,14 @@ def _classified(found: Evaluated, predicted: np.ndarray) -> dict[str, float]:
     return told
 
 
-def _pairs(found: Evaluated) -> tuple[np.ndarray, np.ndarray] | None:
-    """Similarities of pairs, and which of them are a match; None where there are matches alone, or none."""
+def _pairs(found: Evaluated) -> ScoredPairs | None:
+    """Pairs with their similarities; None where there are matches alone, or none."""
     options = found.config.verification
     try:
         pairs = choose_pairs(*found.items, found.protocol.exclude, options.pairs, options.seed, found.protocol.compared)
     except NothingToScoreError:
         return None
-    return similarities(*found.embeddings, pairs, found.subject.metric), pairs.alike
+    return ScoredPairs(similarities(*found.embeddings, pairs, found.subject.metric), pairs.alike, pairs.complete)
 
 
 def _intervals(found: Evaluated, grades: dict[str, np.ndarray]) -> dict[str, list[float]]:
@@ -175,33 +179,38 @@ def _intervals(found: Evaluated, grades: dict[str, np.ndarray]) -> dict[str, lis
     if not options.samples:
         return {}
     whole = {name: each for name, each in grades.items() if np.isfinite(each).all()}
-    clusters = found.catalog.items[found.protocol.queries[found.scores.queries]] if found.unseen else None
+    clusters = found.catalog.items[found.protocol.queries[found.scores.queries]] if found.familiar.unseen else None
     drawn = bootstrap(whole, clusters, options.samples, options.confidence, options.seed)
     return {name: list(ends) for name, ends in drawn.items()}
 
 
-def _card(found: Evaluated) -> dict[str, Any]:
+def _card(found: Evaluated, pairs: ScoredPairs | None) -> dict[str, Any]:
     """Everything that a score depends on besides the weights."""
     config, subject, protocol, catalog = found.config, found.subject, found.protocol, found.catalog
     split, options = config.split.name, config.bootstrap
-    drawn = "items" if found.unseen else "queries"
+    drawn = "items" if found.familiar.unseen else "queries"
     return {
         "data": catalog.name,
         "split": split,
         "split_hash": catalog.split_hash(split),
+        "images_hash": images_hash(catalog, split),
         "queries": len(found.scores.queries),
         "queries_without_match": found.scores.unmatched,
         "gallery": len(protocol.gallery),
         "comparison": protocol.rule,
         "self_match": "a query's own row, and images of exactly its pixels where known, never count",
         "queries_in_gallery": int(np.isin(protocol.queries, protocol.gallery).sum()),
-        "seen_in_training": None if subject.trained_on is None else config.split is Split.train,
-        "items_seen_in_training": None if subject.trained_on is None else not found.unseen,
+        "queries_seen_in_training": found.familiar.trained,
+        "queries_seen_in_validation": found.familiar.validated,
+        "items_seen_in_training": found.familiar.items,
         "metric": subject.metric.name,
         "normalized": subject.metric is Metric.cosine,
         "post_processing": found.post,
         "graded": config.gains,
-        "intervals": f"{options.confidence:.0%} by {options.samples} resamples of {drawn}" if options.samples else None,
+        "verification": None if pairs is None else pairs.told(config.verification.seed),
+        "intervals": None
+        if not options.samples
+        else f"{options.confidence:.0%} by {options.samples} resamples of {drawn}, drawn by seed {options.seed}",
         **subject.origin,
     }
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from lapel.catalog import Catalog
 from lapel.config import EvaluateConfig
 from lapel.evaluation.deployed import Approximation
+from lapel.evaluation.familiarity import Familiarity
 from lapel.evaluation.protocols import Embedded, Protocol
 from lapel.evaluation.subjects import Subject
 from lapel.retrieval import Scores
@@ -24,7 +25,7 @@ class Evaluated:
         protocol: queries and gallery.
         raw: embeddings of the queries before normalisation.
         embedded: queries and gallery as they are compared.
-        unseen: whether training is known to have seen none of the queries' items.
+        familiar: what of the queries training has seen.
         scores: of the queries with a match, and the lists of all.
         before: the same without post-processing; None where there is none.
         post: what the protocol says of post-processing.
@@ -36,7 +37,7 @@ class Evaluated:
     protocol: Protocol
     raw: Tensor
     embedded: Embedded
-    unseen: bool
+    familiar: Familiarity
     scores: Scores
     before: Scores | None = None
     post: dict[str, Any] | None = None

@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 
 from lapel.errors import LapelError
+from lapel.evaluation.protocols import codes_of
 from lapel.retrieval import NO_POSITION
 
 MISSING = -1
 
 
-def codes_of(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
+def column_codes(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
     """int64 `[rows, columns]`: equal where values are, -1 where one is missing.
 
     Raises:
@@ -18,7 +19,7 @@ def codes_of(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
     for column in columns:
         if column not in table:
             raise LapelError(f"graded.{column}: the catalogue has no such column; it has {', '.join(table)}")
-    return np.column_stack([pd.factorize(table[column], use_na_sentinel=True)[0] for column in columns])
+    return np.column_stack([codes_of(table, column) for column in columns])
 
 
 def ndcg(

@@ -74,11 +74,10 @@ def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | 
     if within is None and across is None:
         everything = (np.arange(len(queries)), np.arange(len(gallery)))
         return Protocol(queries, gallery, exclude, [everything], "every query in the whole gallery")
-    key, column = ("within", within) if within is not None else ("across", across)
+    key, column = ("within", within) if within is not None else ("across", str(across))
     if column not in catalog.table:
         raise LapelError(f"{key}={column}: the catalogue has no such column; it has {', '.join(catalog.table)}")
-    values = catalog.table[column].astype(object).replace("", None)  # a gap, of a csv file too
-    codes, _ = pd.factorize(values, use_na_sentinel=True)
+    codes = codes_of(catalog.table, column)
     mine, theirs = codes[queries], codes[gallery]
     parts = []
     for code in np.unique(mine[mine != NO_POSITION]):
@@ -90,6 +89,11 @@ def protocol_of(catalog: Catalog, split: str, within: str | None, across: str | 
     words = "the same" if key == "within" else "another"
     rule = f"every query in the gallery images of {words} {column}"
     return Protocol(queries, gallery, exclude, parts, rule, (mine, theirs), key == "within")
+
+
+def codes_of(table: pd.DataFrame, column: str) -> np.ndarray:
+    """int64 `[rows]`: equal where a column's values are, -1 where there is none (of a csv file, an empty text)."""
+    return pd.factorize(table[column].astype(object).replace("", None), use_na_sentinel=True)[0]
 
 
 @dataclass(frozen=True)

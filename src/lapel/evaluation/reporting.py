@@ -7,6 +7,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from lapel.evaluation.evaluated import Evaluated
+from lapel.evaluation.verification import ScoredPairs
 from lapel.images.store import ImageStore
 from lapel.report import Content, Hub, MapPoints, Occurrences, Picture, Query, occurrences, project, thumbnails
 from lapel.retrieval import NO_POSITION
@@ -37,7 +38,7 @@ def report_content(
     found: Evaluated,
     store: ImageStore,
     result: dict[str, Any],
-    pairs: tuple[np.ndarray, np.ndarray] | None,
+    pairs: ScoredPairs | None,
     tables: dict[str, pd.DataFrame],
 ) -> Content:
     """See `report.Content`.
@@ -46,7 +47,7 @@ def report_content(
         found: the evaluation.
         store: of its images.
         result: what metrics.json holds.
-        pairs: similarities of pairs, and which are alike; None where there are matches alone.
+        pairs: with their similarities; None where there are matches alone.
         tables: `categories` and `confusion`.
     """
     positions = found.scores.neighbors.positions
@@ -57,8 +58,8 @@ def report_content(
         result=result,
         recalls=np.maximum.accumulate(are_matches(*found.items, positions), axis=1)[found.scores.queries].mean(0),
         curve=found.scores.curve,
-        similarities=None if pairs is None else pairs[0],
-        alike=None if pairs is None else pairs[1],
+        similarities=None if pairs is None else pairs.similarities,
+        alike=None if pairs is None else pairs.alike,
         categories=tables["categories"],
         confusion=tables["confusion"],
         best=_queries(found, store, np.argsort(-grades, kind="stable"), OF_ONE_ITEM["best"]),

@@ -1,5 +1,6 @@
 """What is scored: a run, on its own data or on another catalogue, its bundle, or a pretrained encoder as it is."""
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from lapel import datasets
 from lapel.bundle import MANIFEST_FILE, Bundle, load
 from lapel.catalog import Catalog
-from lapel.checkpoint import TrainedOn, TrainedRun, open_run
-from lapel.composing import from_plain, to_plain
+from lapel.checkpoint import TrainedRun, open_run
+from lapel.composing import HOW_KEYS, flat, from_plain, to_plain
 from lapel.config import (
     CrossEntropyConfig,
     DataConfig,
@@ -24,12 +25,14 @@ from lapel.config import (
     Metric,
     Split,
     TrainConfig,
+    TrunkConfig,
     name_of,
 )
 from lapel.encoder import Encoder, build
 from lapel.errors import LapelError
 from lapel.evaluation.deployed import DeployedIndex, deployed_index
-from lapel.runs import evaluation_folder, new_folder
+from lapel.runs import evaluation_folder, new_folder, read_yaml
+from lapel.seen import Seen, images_hash
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +63,8 @@ class Subject:
         catalog: whose split is scored.
         place: makes, or names, the folder for what is written.
         origin: what the protocol says of the weights.
-        trained_on: names of the items that training has seen; None where nothing is known of it.
+        seen: the images that training has seen; None where nothing is known of it.
+        trained_items: names of the items that it has seen; None where they are not known.
         classifier: of a Cat variant, where its classes are the catalogue's.
         run: its folder; None for a pretrained encoder.
         index: whose lists are scored in the place of exact search's.
@@ -74,7 +78,8 @@ class Subject:
     catalog: Catalog
     place: Callable[[], Path]
     origin: dict[str, Any]
-    trained_on: set[str] | None = None
+    seen: Seen | None = None
+    trained_items: set[str] | None = None
     classifier: Classifier | None = None
     run: Path | None = None
     index: DeployedIndex | None = None
@@ -96,65 +101,69 @@ def subject_of(config: EvaluateConfig) -> Subject:
     if config.bundle is not None:
         return _deployed(config, load(config.bundle))
     run = open_run(config.run, config.checkpoint)
-    seen = _seen_data(run.config.data, run.trained_on, config)
-    folder = evaluation_folder(run.folder, config, seen.name)
+    scored = _scored_data(run.config.data, run.seen, config)
+    folder = evaluation_folder(run.folder, config, scored.name)
     encoder = run.encoder()
     return Subject(
         name=run.folder.name,
         encoder=Raw(encoder),
         finish=encoder.finish,
         metric=run.config.variant.metric,
-        data=seen.data,
-        catalog=seen.catalog,
+        data=scored.data,
+        catalog=scored.catalog,
         place=lambda: folder,
-        origin={"checkpoint": config.checkpoint.name, "step": run.step, **seen.origin},
-        trained_on=seen.items,
-        classifier=_classifier(run, seen.catalog) if seen.own else None,
+        origin={"checkpoint": config.checkpoint.name, "step": run.step, **scored.origin},
+        seen=run.seen,
+        trained_items=scored.trained_items,
+        classifier=_classifier(run, scored.catalog) if scored.own else None,
         run=run.folder,
     )
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _Scored:
     """What a trained encoder is scored on.
 
     Args:
         own: whether it is the run's data, by its config and its training part; else another catalogue.
         data, catalog: as of a subject.
-        trained_on: the catalogue of its training.
+        name: of another catalogue's folder: what it is called, and a hash of the images that are scored.
+        trained_on: name of the catalogue of its training.
+        trained_items: as of a subject.
     """
 
     own: bool
     data: DataConfig
     catalog: Catalog
-    trained_on: TrainedOn
-
-    @property
-    def name(self) -> str | None:
-        """Of another catalogue."""
-        return None if self.own else self.catalog.name
+    name: str | None
+    trained_on: str
+    trained_items: set[str] | None
 
     @property
     def origin(self) -> dict[str, Any]:
         """What the protocol says of another catalogue."""
-        return {} if self.own else {"trained_on": self.trained_on.catalog}
-
-    @property
-    def items(self) -> set[str] | None:
-        """Names of those that training has seen; None where the catalogue has not its training part."""
-        return self.catalog.items_of(self.catalog.rows("train")) if self.trained_on.is_of(self.catalog) else None
+        return {} if self.own else {"trained_on": self.trained_on}
 
 
-def _seen_data(trained: DataConfig, trained_on: TrainedOn, config: EvaluateConfig) -> _Seen:
+def _scored_data(trained: DataConfig, seen: Seen, config: EvaluateConfig) -> _Scored:
+    other = isinstance(config.data, DataConfig)
     if isinstance(config.data, DataConfig):
         data = _seen_by(trained, config.data)
-        return _Seen(False, data, datasets.load(data), trained_on)
-    data = replace(trained, root=config.data.root) if config.data.root else trained
+    else:
+        data = replace(trained, root=config.data.root) if config.data.root else trained
     catalog = datasets.load(data)
-    own = trained_on.is_of(catalog)
-    if not own:
+    known = seen.is_training_part_of(catalog)
+    if not known and not other:
         logger.warning("%s: has another training part than that of the run, is scored as other data", catalog.name)
-    return _Seen(own, data, catalog, trained_on)
+    name = None if known and not other else f"on-{catalog.name}-{_hash_of(catalog, config.split.name)[:8]}"
+    items = catalog.items_of(catalog.rows("train")) if known else None
+    return _Scored(name is None, data, catalog, name, seen.catalog, items)
+
+
+def _hash_of(catalog: Catalog, split: str) -> str:
+    """Of the images of a split: their names, items, roles and pixels."""
+    told = f"{catalog.split_hash(split)} {images_hash(catalog, split)}"
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def _seen_by(trained: DataConfig, other: DataConfig) -> DataConfig:
@@ -180,38 +189,52 @@ def _classifier(run: TrainedRun, catalog: Catalog) -> Classifier | None:
 
 
 def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
-    trained, trained_on = _origin(bundle)
-    seen = _seen_data(trained.data, trained_on, config)
-    index = deployed_index(bundle, seen.catalog, config.split.name)
-    index = replace(index, recall=_known_recall(bundle, config) if seen.own else None)
+    trained, seen = _trained_config(bundle), bundle.seen
+    scored = _scored_data(trained.data, seen, config)
+    index = deployed_index(bundle, scored.catalog, config.split.name)
+    index = replace(index, recall=_known_recall(bundle, config) if scored.own else None)
     run = bundle.folder.resolve().parent
-    inside = (run / "config.yaml").is_file()
+    inside = _is_run_of(run, trained)
     name = run.name if inside else f"{trained.name}-bundle"
     return Subject(
         name=f"{bundle.folder.name} of {name}" if inside else name,
         encoder=bundle.encoder,
         finish=_as_it_is,
         metric=bundle.metric,
-        data=seen.data,
-        catalog=seen.catalog,
-        place=lambda: evaluation_folder(run if inside else new_folder(name), config, seen.name),
+        data=scored.data,
+        catalog=scored.catalog,
+        place=lambda: evaluation_folder(run if inside else new_folder(name), config, scored.name),
         origin={
             "checkpoint": bundle.manifest["checkpoint"],
             "step": bundle.manifest["step"],
             "bundle_sha256": bundle.manifest["files"],
-            **index.card(seen.catalog.gallery(config.split.name)),
-            **seen.origin,
+            **index.card(scored.catalog.gallery(config.split.name)),
+            **scored.origin,
         },
-        trained_on=seen.items,
+        seen=seen,
+        trained_items=scored.trained_items,
         run=run if inside else None,
         index=index,
     )
 
 
-def _origin(bundle: Bundle) -> tuple[TrainConfig, TrainedOn]:
-    """Of the run that a bundle was exported from: its config, and what it was trained on."""
+def _is_run_of(folder: Path, trained: TrainConfig) -> bool:
+    """Whether a folder is that of the run from which a bundle of this config was exported."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return False
+    own = flat(read_yaml(file))
+    aside = {"resume", *HOW_KEYS}
+    same = all(own.get(key) == value for key, value in flat(to_plain(trained)).items() if key not in aside)
+    if not same:
+        logger.warning("%s: is another run than the one that the bundle in it was exported from", folder)
+    return same
+
+
+def _trained_config(bundle: Bundle) -> TrainConfig:
+    """Of the run that a bundle was exported from."""
     try:
-        return from_plain(bundle.manifest["config"]), TrainedOn(**bundle.manifest["trained_on"])
+        return from_plain(bundle.manifest["config"])
     except (KeyError, TypeError, AttributeError) as error:
         raise LapelError(f"{bundle.folder / MANIFEST_FILE}: is damaged ({type(error).__name__}: {error})") from error
 
@@ -234,7 +257,10 @@ def _pretrained(config: EvaluateConfig, chosen: EncoderConfig) -> Subject:
     metric = config.metric or Metric.cosine
     encoder = build(headless, data, metric).eval()
     catalog = datasets.load(data)
-    name = f"{name_of(data)}-pretrained-{chosen.label}"
+    trained = isinstance(chosen, TrunkConfig) and chosen.weights != "none"
+    if not trained:
+        logger.warning("encoder=%s: has random weights; encoder.weights= names trained ones", chosen.label)
+    name = f"{name_of(data)}-{'pretrained' if trained else 'untrained'}-{chosen.label}"
     return Subject(
         name=name,
         encoder=Raw(encoder),

@@ -35,6 +35,26 @@ class Pairs:
     complete: bool
 
 
+@dataclass(frozen=True)
+class ScoredPairs:
+    """Pairs of a query and a gallery image, by their similarity.
+
+    Args:
+        similarities: float32 `[pairs]`, the higher the more alike.
+        alike, complete: as of `Pairs`.
+    """
+
+    similarities: np.ndarray
+    alike: np.ndarray
+    complete: bool
+
+    def told(self, seed: int) -> str:
+        """Which pairs these are, where a sample of them was drawn by a seed."""
+        which = f"all {len(self.alike)}" if self.complete else str(len(self.alike))
+        drawn = "" if self.complete else f", drawn by seed {seed}"
+        return f"{which} pairs, {int(self.alike.sum())} of them matches{drawn}"
+
+
 def choose_pairs(
     query_sets: np.ndarray,
     gallery_sets: np.ndarray,

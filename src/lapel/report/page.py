@@ -41,6 +41,9 @@ HEADLINES = (
 
 CONFUSED = 10
 
+# Share of the queries up to which some that training has seen change little.
+SELDOM = 0.01
+
 # What the protocol card says, in words.
 LABELS = {
     "data": "Data",
@@ -52,11 +55,14 @@ LABELS = {
     "comparison": "Compared",
     "self_match": "A query itself",
     "queries_in_gallery": "Queries that are in the gallery, too",
-    "seen_in_training": "Images seen in training",
+    "images_hash": "Hash of its pixels",
+    "queries_seen_in_training": "Queries seen in training",
+    "queries_seen_in_validation": "Queries seen when the checkpoint was chosen",
     "items_seen_in_training": "Items seen in training",
     "metric": "Metric",
     "normalized": "Unit vectors",
     "graded": "Gains for nDCG",
+    "verification": "Verification",
     "intervals": "Intervals",
     "post_processing": "Post-processing",
     "search": "Search",
@@ -114,6 +120,7 @@ def _filled(content: Content, drawn: dict[str, Markup], pictures: Sheets) -> str
         lines=card_lines(content.result["protocol"]),
         confused=_confused(content),
         cells=CELLS,
+        seldom=SELDOM,
         left_out=max(0, len(content.confusion) - len(largest(content))),
         points=pictures.pictures,
         map_data=map_data(content.points, pictures),
@@ -134,7 +141,7 @@ def short(name: str) -> str:
 
 def _told(name: str, value: Any) -> str:
     if value is None:
-        return "not known" if "seen_in_training" in name else "none"
+        return "not known" if "_seen_in_" in name else "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lapel import losses
 from lapel.catalog import Catalog
-from lapel.checkpoint import LAPEL_KEY
+from lapel.checkpoint import LAPEL_KEY, told_of
 from lapel.composing import to_plain
 from lapel.config import TrainConfig
 from lapel.encoder import Encoder, embed, try_out
@@ -25,6 +26,7 @@ from lapel.images.store import ImageStore
 from lapel.losses import IndicesTuple
 from lapel.retrieval import Scores, equal_pairs, rows_once, score
 from lapel.sampling import Batch, Sampler, share
+from lapel.seen import Seen
 from lapel.training import optimizers
 from lapel.training.averaging import AveragedWeights
 from lapel.training.course import Course, Phase
@@ -103,6 +105,11 @@ class SimilarityModule(pl.LightningModule):
 
     def _losses(self) -> nn.ModuleDict:
         return nn.ModuleDict({name: objective.get_submodule("loss") for name, objective in self.objectives.items()})
+
+    @cached_property
+    def seen(self) -> Seen:
+        """The images that training sees."""
+        return Seen.of(self.catalog)
 
     @property
     def scored_encoder(self) -> Encoder:
@@ -263,8 +270,7 @@ class SimilarityModule(pl.LightningModule):
         """Add what a checkpoint of lapel carries besides Lightning's: plain containers only."""
         checkpoint[LAPEL_KEY] = {
             "config": to_plain(replace(self.config, resume=None)),
-            "catalog": self.catalog.name,
-            "train_hash": self.catalog.split_hash("train"),
+            **told_of(self.seen),
             "items": len(self.catalog.item_names),
             "categories": len(self.catalog.category_names),
             "steps": self.steps_done,

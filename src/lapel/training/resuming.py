@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lapel.catalog import Catalog
-from lapel.checkpoint import LAPEL_KEY, load_checkpoint
+from lapel.checkpoint import LAPEL_KEY, load_checkpoint, seen_by
 from lapel.composing import HOW_KEYS, flat, to_plain
 from lapel.config import TrainConfig
 from lapel.errors import LapelError
@@ -55,7 +55,7 @@ def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, ra
     checkpoint = load_checkpoint(path)
     own = checkpoint[LAPEL_KEY]
     _check_config(own["config"], to_plain(replace(config, resume=None)), path)
-    if (own["catalog"], own["train_hash"]) != (catalog.name, catalog.split_hash("train")):
+    if own["catalog"] != catalog.name or not seen_by(own).is_training_part_of(catalog):
         raise LapelError(f"{path}: was trained on other images of {own['catalog']}: the data has changed since")
     keeper = checkpoint["callbacks"][Keeper.__qualname__]
     if rank == 0 and not keeper["ended"]:
