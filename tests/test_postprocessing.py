@@ -207,7 +207,7 @@ def test_nothing_of_the_test_part_decides_on_components():
     other, _ = processed(PostConfig(pca="auto"), catalog, changed)
     assert one.card == other.card
     assert set(one.card["map@r_on_val"]) == {"8", "12"}
-    assert "train, 48 images" in one.card["fitted_on"]
+    assert one.card["fitted_on"] == "train of made, 48 images"
     fitted = principal_components(embeddings[:48])
     expected = fitted.apply(changed[96:], other.card["pca"], False, Metric.cosine)
     np.testing.assert_array_equal(other.embedded.queries, expected)

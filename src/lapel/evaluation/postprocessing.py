@@ -94,7 +94,7 @@ def _components(
     rows = np.setdiff1d(rows, [row for split in ("val", "test") for row in _rows_or_none(catalog, split)])
     fitted = principal_components(embed(rows))
     dimensions = len(fitted.mean)
-    told: dict[str, Any] = {"fitted_on": f"train, {len(rows):,} images", "whiten": post.whiten}
+    told: dict[str, Any] = {"fitted_on": f"train of {catalog.name}, {len(rows):,} images", "whiten": post.whiten}
     if post.pca == "auto":
         scores = _scores_on_val(config, catalog, metric, embed, fitted)
         size = max(scores, key=lambda each: (scores[each], -each))

@@ -50,9 +50,8 @@ class ScoredPairs:
 
     def told(self, seed: int) -> str:
         """Which pairs these are, where a sample of them was drawn by a seed."""
-        which = f"all {len(self.alike)}" if self.complete else str(len(self.alike))
-        drawn = "" if self.complete else f", drawn by seed {seed}"
-        return f"{which} pairs, {int(self.alike.sum())} of them matches{drawn}"
+        which, drawn = ("all ", "") if self.complete else ("", f", drawn by seed {seed}")
+        return f"{which}{len(self.alike):,} pairs, {int(self.alike.sum()):,} of them matches{drawn}"
 
 
 def choose_pairs(
