@@ -59,12 +59,11 @@ def trained(folder: Path, processes: int, overrides: list[str]) -> tuple[list[di
     ("name", "processes"),
     [
         ("multi_similarity", 2),
-        ("memory", 2),
         *(
             pytest.param(name, processes, marks=pytest.mark.slow)
             for name in LOSSES
             for processes in (2, 4)
-            if (name, processes) not in (("multi_similarity", 2), ("memory", 2))
+            if (name, processes) != ("multi_similarity", 2)
         ),
     ],
 )
