@@ -17,7 +17,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from lapel.config import (
     CHOICES,
@@ -104,10 +103,7 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
     file = user_path(folder) / "config.yaml"
     if not file.is_file():
         raise LapelError(f"resume={folder}: is no run folder: it has no config.yaml")
-    try:
-        plain = read_yaml(file)
-    except (YAMLError, OmegaConfBaseException, ValueError) as error:
-        raise LapelError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}") from error
+    plain = read_yaml(file)
     if plain.get("find_lr"):
         raise LapelError(f"resume={folder}: is a trial of learning rates (find_lr=true), and no training")
     for key, value in given.items():

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lapel.config import Checkpoint, EvaluateConfig, Split
 from lapel.errors import LapelError
@@ -59,8 +61,15 @@ def write_yaml(path: Path, content: Any) -> None:
 
 
 def read_yaml(path: Path) -> Any:
-    """The plain containers of a yaml file."""
-    return OmegaConf.to_container(OmegaConf.load(path))
+    """The plain containers of a yaml file.
+
+    Raises:
+        LapelError: the file is missing or damaged.
+    """
+    try:
+        return OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+        raise LapelError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
 def check_latest(root: Path = RUNS) -> None:

@@ -125,19 +125,23 @@ class _Scored:
     """What a trained encoder is scored on.
 
     Args:
-        own: whether it is the run's data, by its config and its training part; else another catalogue.
         data, catalog: as of a subject.
-        name: of another catalogue's folder: what it is called, and a hash of the images that are scored.
+        name: of another catalogue's folder: what it is called, and a hash of the images that are scored; None for the
+            run's own, by its config and its training part.
         trained_on: name of the catalogue of its training.
         trained_items: as of a subject.
     """
 
-    own: bool
     data: DataConfig
     catalog: Catalog
     name: str | None
     trained_on: str
     trained_items: set[str] | None
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the run's data."""
+        return self.name is None
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -146,18 +150,15 @@ class _Scored:
 
 
 def _scored_data(trained: DataConfig, seen: Seen, config: EvaluateConfig) -> _Scored:
-    other = isinstance(config.data, DataConfig)
-    if isinstance(config.data, DataConfig):
-        data = _seen_by(trained, config.data)
-    else:
-        data = replace(trained, root=config.data.root) if config.data.root else trained
+    named = isinstance(config.data, DataConfig)
+    data = _in_shape(config.data, trained) if isinstance(config.data, DataConfig) else _moved(trained, config.data.root)
     catalog = datasets.load(data)
     known = seen.is_training_part_of(catalog)
-    if not known and not other:
+    if not known and not named:
         logger.warning("%s: has another training part than that of the run, is scored as other data", catalog.name)
-    name = None if known and not other else f"on-{catalog.name}-{_hash_of(catalog, config.split.name)[:8]}"
+    name = None if known and not named else f"on-{catalog.name}-{_hash_of(catalog, config.split.name)[:8]}"
     items = catalog.items_of(catalog.rows("train")) if known else None
-    return _Scored(name is None, data, catalog, name, seen.catalog, items)
+    return _Scored(data, catalog, name, seen.catalog, items)
 
 
 def _hash_of(catalog: Catalog, split: str) -> str:
@@ -166,9 +167,14 @@ def _hash_of(catalog: Catalog, split: str) -> str:
     return hashlib.sha256(told.encode()).hexdigest()
 
 
-def _seen_by(trained: DataConfig, other: DataConfig) -> DataConfig:
+def _in_shape(other: DataConfig, trained: DataConfig) -> DataConfig:
     """Another source, with its images in the shape that the encoder was trained on."""
     return replace(other, size=list(trained.size), channels=trained.channels, resize=trained.resize)
+
+
+def _moved(data: DataConfig, root: str | None) -> DataConfig:
+    """A source in the folder `root`, where one is named."""
+    return replace(data, root=root) if root else data
 
 
 def _classifier(run: TrainedRun, catalog: Catalog) -> Classifier | None:
