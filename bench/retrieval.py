@@ -32,6 +32,11 @@ K = [1, 5, 10]
 PRODUCT_ROWS = 512
 DIGITS = 5
 
+# What takes less than so many seconds is measured several times, and the fastest counts: one turn of half a second may
+# meet whatever else the machine does.
+LONG = 10.0
+TURNS = 5
+
 
 @dataclass(frozen=True)
 class Case:
@@ -91,11 +96,14 @@ def measured(
     small = Case(256, 256, case.dimensions, case.depth, case.peer)
     work(small, *embeddings(small))  # imports and first calls are not what is measured
     before = resident()
+    scores: dict[str, float] = {}
+    turns: list[float] = []
     with Watch() as watch:
-        started = time.perf_counter()
-        scores = work(case, *data)
-        seconds = time.perf_counter() - started
-    return {"seconds": seconds, "memory": watch.most - before, "scores": scores}
+        while not turns or (len(turns) < TURNS and sum(turns) < LONG):
+            started = time.perf_counter()
+            scores = work(case, *data)
+            turns.append(time.perf_counter() - started)
+    return {"seconds": min(turns), "memory": watch.most - before, "scores": scores}
 
 
 def embeddings(case: Case) -> tuple[Tensor, Tensor, np.ndarray, np.ndarray]:
