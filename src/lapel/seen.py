@@ -32,14 +32,13 @@ class Seen:
     @classmethod
     def of(cls, catalog: Catalog) -> "Seen":
         """What a training on a catalogue will have seen."""
-        parts = (np.unique(fingerprints(catalog, catalog.rows(split))) for split in ("train", "val"))
-        return cls(catalog.name, catalog.split_hash("train"), *parts)
+        return cls(catalog.name, catalog.split_hash("train"), _images(catalog, "train"), _images(catalog, "val"))
 
     def is_training_part_of(self, catalog: Catalog) -> bool:
         """Whether a catalogue has the very training part: names, items, roles and pixels."""
         if not catalog.has("train") or catalog.split_hash("train") != self.train_hash:
             return False
-        return np.array_equal(np.unique(fingerprints(catalog, catalog.rows("train"))), self.train)
+        return np.array_equal(_images(catalog, "train"), self.train)
 
     def save(self, path: Path) -> None:
         """Write it as an npz file."""
@@ -61,6 +60,11 @@ class Seen:
                 return cls(str(file["catalog"]), str(file["train_hash"]), file["train"], file["val"])
         except (OSError, ValueError, KeyError) as error:
             raise LapelError(f"{path}: is damaged ({type(error).__name__}: {error})") from error
+
+
+def _images(catalog: Catalog, split: str) -> np.ndarray:
+    """int64: the fingerprints of a part, ascending, each once."""
+    return np.unique(fingerprints(catalog, catalog.rows(split)))
 
 
 def images_hash(catalog: Catalog, split: str) -> str:
