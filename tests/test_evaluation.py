@@ -184,6 +184,7 @@ def test_scores_of_training_images_say_so(trained_run: Path):
         (["graded=[size:1]"], "graded.size: the catalogue has no such column"),
         (["bootstrap.confidence=1"], "bootstrap.confidence=1"),
         (["bootstrap.sample=1"], "did you mean samples"),
+        (["bootstrap.samples=1"], "samples=1: must be at least 2, or 0 for no intervals"),
         (["vote=0"], "vote=0"),
         (["k=[0]"], "k=[0]"),
         (["bundle=runs/b"], "bundle and run: one of them alone is scored"),

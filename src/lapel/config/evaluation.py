@@ -50,6 +50,11 @@ class BootstrapConfig(Options):
     seed: int = option(0, at_least=0)
     """Of the draws."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples == 1:
+            raise LapelError("samples=1: must be at least 2, or 0 for no intervals")
+
 
 @dataclass
 class PostConfig(Options):
@@ -122,7 +127,7 @@ class CompareConfig(BootstrapConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples == 0:
-            raise LapelError("samples=0: must be at least 1")
+            raise LapelError("samples=0: must be at least 2")
         if not self.metrics:
             raise LapelError("metrics=[]: must have at least one name")
 
