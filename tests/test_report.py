@@ -66,7 +66,10 @@ def content_of(names: list[str], channels: int = 1) -> Content:
         occurrences=occurrences(generator.integers(0, 41, (40, 10)), 41, 10),
         hubs=[Hub(picture, 7, 3)],
         points=points_of(60, names, channels),
-        history=[{"epoch": 1.0, "recall@1": 0.5, "map@r": 0.4}, {"epoch": 2.0, "recall@1": 0.6, "map@r": 0.5}],
+        history=[
+            {"epoch": 1.0, "loss": 0.9, "recall@1": 0.5, "map@r": 0.4},
+            {"epoch": 2.0, "loss": 0.4, "recall@1": 0.6, "map@r": 0.5},
+        ],
         config=f"name: {names[0]}\n",
     )
 
@@ -172,6 +175,7 @@ CHANGES: dict[str, Callable[[Content], Content]] = {
     "no pairs": lambda content: replace(content, similarities=None, alike=None),
     "no curve": lambda content: replace(content, curve=None),
     "no training": lambda content: replace(content, history=[]),
+    "no losses": lambda content: replace(content, history=[{"epoch": 1.0, "recall@1": 0.5, "map@r": 0.4}]),
     "no intervals": lambda content: replace(content, result={**content.result, "intervals": {}}),
     "one point": lambda content: replace(content, points=points_of(1, ["shirt"])),
     "no hubs": lambda content: replace(

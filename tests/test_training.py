@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY
@@ -64,9 +65,16 @@ def test_tensorboard_has_the_curves(trained_run: Path) -> None:
         "loss/total", "loss/pair", "loss/category", "val/recall@1", "val/map@r", "optim/lr",
         "speed/images_per_second", "distance/positive", "distance/negative",
     } <= tags  # fmt: skip
-    steps = json.loads((trained_run / "train.json").read_text())["steps"]
+    summary = json.loads((trained_run / "train.json").read_text())
+    steps = summary["steps"]
     assert [point.step for point in events.Scalars("val/map@r")] == [steps // 2, steps]
     assert events.Scalars("optim/lr")[-1].value < 1e-3
+    losses = events.Scalars("loss/total")  # each the mean since the point before
+    weights = np.diff([0, *[point.step for point in losses]])
+    for start, epoch in zip([0, steps // 2], summary["history"], strict=True):
+        inside = [start < point.step <= epoch["step"] for point in losses]
+        mean = np.average([point.value for point in losses], weights=weights * inside)
+        assert epoch["loss"] == pytest.approx(mean, rel=1e-5)
 
 
 def test_the_best_checkpoint_scores_on_val_what_training_said(trained_run: Path, working_folder: Path) -> None:

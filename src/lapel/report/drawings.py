@@ -264,7 +264,20 @@ def _training(content: Content, axes: Axes) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("score on val")
     axes.grid(color=FAINT, linewidth=0.6)
-    axes.legend(frameon=False)
+    losses = [each["loss"] for each in content.history if "loss" in each]
+    if len(losses) == len(epochs):
+        _beside(axes, epochs, losses)
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.98), ncol=3)
+
+
+def _beside(axes: Axes, epochs: list[float], losses: list[float]) -> None:
+    """The loss of each epoch, which has an axis of its own on the right."""
+    right = axes.twinx()
+    right.plot(epochs, losses, ":", color=OTHER, marker="o", markersize=3)
+    right.set_ylim(bottom=min(0.0, *losses))
+    right.set_ylabel("loss")
+    right.spines["right"].set_visible(True)
+    axes.plot([], [], ":", color=OTHER, marker="o", markersize=3, label="loss (right)")
 
 
 def _short(name: object) -> str:

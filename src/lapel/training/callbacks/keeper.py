@@ -106,11 +106,11 @@ class Keeper(Callback):
         epoch = steps / module.course.steps_per_epoch
         improved = means[MONITORED] > self.best
         self.best = max(self.best, means[MONITORED])
-        speed = self.speed.images_per_second()
-        self.history.append({"step": steps, "epoch": epoch, "images_per_second": speed, **means})
+        speed, loss = self.speed.images_per_second(), self.curves.end_epoch()
+        self.history.append({"step": steps, "epoch": epoch, "images_per_second": speed, "loss": loss, **means})
         logger.info(
             "epoch %.3g: loss %.4f, val recall@1 %.4f, val map@r %.4f%s, %.0f images/s",
-            epoch, self.curves.end_epoch(), means["recall@1"], means[MONITORED], " (best)" if improved else "", speed,
+            epoch, loss, means["recall@1"], means[MONITORED], " (best)" if improved else "", speed,
         )  # fmt: skip
         self.ended = steps == module.course.total_steps or self._is_stuck()
         if trainer.is_global_zero:
