@@ -21,7 +21,7 @@ from lapel.evaluation.protocols import Embedded, Protocol, protocol_of
 from lapel.images.store import open_store
 from lapel.retrieval import Neighbors, search
 from lapel.retrieval.search import nearest_by_tile
-from lapel.retrieval.tiles import Tiles
+from lapel.retrieval.tiles import QUERY_TILE, Tiles
 
 
 def made(rows: int, roles: list[str], within: str | None = None) -> tuple[Catalog, Protocol, torch.Tensor]:
@@ -49,11 +49,11 @@ def embedded(protocol: Protocol, embeddings: torch.Tensor, metric: Metric) -> Em
 @pytest.mark.parametrize("metric", list(Metric))
 @pytest.mark.parametrize("k", [1, 7, 1000])
 def test_tile_by_tile_is_the_search_of_everything(metric: Metric, k: int) -> None:
-    _, protocol, embeddings = made(400, ["both"])
+    _, protocol, embeddings = made(2 * QUERY_TILE + 16, ["both"])
     queries, gallery = both(protocol, embeddings)
     whole = search(queries, gallery, k, metric, protocol.exclude)
     parts = list(nearest_by_tile(Tiles(queries, gallery, metric, protocol.exclude), k))
-    assert [tile.start for tile, _ in parts] == [0, 128, 256, 384]
+    assert [tile.start for tile, _ in parts] == [0, QUERY_TILE, 2 * QUERY_TILE]
     np.testing.assert_array_equal(np.concatenate([near.positions for _, near in parts]), whole.positions)
     np.testing.assert_array_equal(np.concatenate([near.scores for _, near in parts]), whole.scores)
 
@@ -90,8 +90,8 @@ def test_the_file_holds_what_a_loop_finds(metric: Metric, within: str | None, k:
 
 def test_it_is_written_as_it_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Never more than one group and one tile are held."""
-    monkeypatch.setattr(neighbors, "GROUP_LINES", 1000)
-    _, protocol, embeddings = made(700, ["both"])
+    monkeypatch.setattr(neighbors, "GROUP_LINES", 7 * QUERY_TILE)
+    _, protocol, embeddings = made(5 * QUERY_TILE, ["both"])
     written = []
     write_table = pq.ParquetWriter.write_table
     monkeypatch.setattr(
@@ -108,8 +108,8 @@ def test_it_is_written_as_it_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     write_neighbors(tmp_path, protocol, watched())
     assert pq.ParquetFile(tmp_path / "neighbors.parquet").num_row_groups == len(written) == 3
-    assert most < 1000
-    assert sum(written) == given == 3500
+    assert most < 7 * QUERY_TILE
+    assert sum(written) == given == 25 * QUERY_TILE
     whole = search(*both(protocol, embeddings), 5, Metric.cosine, protocol.exclude)
     found = pd.read_parquet(tmp_path / "neighbors.parquet")
     assert found["neighbor"].tolist() == protocol.gallery[whole.positions].reshape(-1).tolist()

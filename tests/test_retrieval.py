@@ -19,7 +19,7 @@ from lapel.retrieval.pairs import count_matches
 from lapel.retrieval.ranking import Ranking, Sought, ranking, rankings
 from lapel.retrieval.scoring import grade_ranks, precisions_at_levels
 from lapel.retrieval.search import highest_by_keys, highest_by_partition, nearest_of_tile
-from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, Tiles
+from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, ROW_TILE, Tiles
 
 METRICS = list(Metric)
 FEW = settings(max_examples=40, deadline=None)
@@ -548,7 +548,7 @@ def test_rankings_are_those_of_a_full_sort(seed: int, width: int, ties: str, dep
 @given(seed=st.integers(0, 10_000), depth=st.sampled_from([Depth.within_r, Depth.all]), metric=st.sampled_from(METRICS))
 def test_rankings_of_images_of_several_items(seed: int, depth: Depth, metric: Metric):
     generator = np.random.default_rng(seed)
-    queries, gallery = embeddings_of(seed, QUERY_TILE + 3, 2), embeddings_of(seed + 1, 50, 2)
+    queries, gallery = embeddings_of(seed, ROW_TILE + 3, 2), embeddings_of(seed + 1, 50, 2)
     query_sets, gallery_sets = (some_sets(generator, count) for count in (len(queries), 50))
     exclude = some_pairs(seed, len(queries), 50)
     tiles = Tiles(queries, gallery, metric, exclude)

@@ -15,7 +15,7 @@ from lapel.errors import LapelError
 from lapel.evaluation import sharing
 from lapel.evaluation.protocols import Embedded, Protocol, joined
 from lapel.retrieval import Scores, equal_pairs
-from lapel.retrieval.tiles import QUERY_TILE
+from lapel.retrieval.tiles import QUERY_TILE, ROW_TILE
 
 
 def scores_of(protocol: Protocol, embedded: Embedded, queries: int, memory: float) -> Scores:
@@ -27,7 +27,7 @@ def scores_of(protocol: Protocol, embedded: Embedded, queries: int, memory: floa
 @pytest.mark.parametrize("kinds", [1, 3])
 def test_scores_do_not_depend_on_how_queries_are_shared_out(metric: Metric, kinds: int):
     generator = np.random.default_rng(0)
-    count = 5 * QUERY_TILE + 17
+    count = 2 * QUERY_TILE + 17
     vectors = torch.nn.functional.normalize(torch.randn(count, 24, generator=torch.Generator().manual_seed(0)), dim=1)
     vectors[10:60] = vectors[5]  # copies, and near copies that float32 hardly tells apart
     vectors[60:90] = torch.nn.functional.normalize(vectors[5] + 1e-7 * torch.randn(30, 24), dim=1)
@@ -37,7 +37,7 @@ def test_scores_do_not_depend_on_how_queries_are_shared_out(metric: Metric, kind
     protocol = Protocol(everything, everything, equal_pairs(everything, everything), parts, "")
     embedded = Embedded(vectors, vectors, items, items, metric)
     whole = scores_of(protocol, embedded, count, 256)
-    for queries, memory in ((QUERY_TILE, 256), (2 * QUERY_TILE, 0.01), (4 * QUERY_TILE, 1)):
+    for queries, memory in ((QUERY_TILE, 256), (ROW_TILE, 0.01), (3 * ROW_TILE, 1)):
         other = scores_of(protocol, embedded, queries, memory)
         assert whole.grades.keys() == other.grades.keys()
         for name, grades in whole.grades.items():
@@ -66,7 +66,7 @@ def test_two_processes_score_as_one_does(trained_run: Path, tmp_path: Path, monk
     copy = Path(shutil.copytree(trained_run, tmp_path / "run"))
     alone = evaluated(copy, ["split=train"], "train")
     monkeypatch.setattr(sharing, "IMAGES", 128)
-    monkeypatch.setattr(sharing, "QUERIES", QUERY_TILE)
+    monkeypatch.setattr(sharing, "QUERIES", ROW_TILE)
     assert_same(evaluated(copy, ["split=train", "processes=2"], "train"), alone)
 
 
@@ -87,7 +87,7 @@ def test_any_number_of_processes_scores_as_one_does(
     options = [each.replace("BUNDLE", str(copy / "bundle")) for each in options]
     alone = evaluated(copy, options, folder)
     monkeypatch.setattr(sharing, "IMAGES", 128)
-    monkeypatch.setattr(sharing, "QUERIES", QUERY_TILE)
+    monkeypatch.setattr(sharing, "QUERIES", ROW_TILE)
     for processes in (2, 3):
         assert_same(evaluated(copy, [*options, f"processes={processes}"], folder), alone)
 

@@ -30,7 +30,7 @@ from lapel.retrieval.tiles import QUERY_TILE, Tiles
 
 # What a process takes at a time: whole batches of images, and whole tiles of queries.
 IMAGES = 16 * EMBED_BATCH
-QUERIES = 8 * QUERY_TILE
+QUERIES = QUERY_TILE
 
 
 class Alone:

@@ -17,7 +17,7 @@ from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, Tiles
 SPARE = 24
 
 # Columns of a part of the gallery that share one maximum, by which most of the part is passed over.
-STRIDE = 64
+STRIDE = 32
 
 
 @dataclass(frozen=True)

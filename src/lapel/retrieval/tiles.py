@@ -10,9 +10,17 @@ from torch import Tensor
 from lapel.config import Metric
 from lapel.errors import LapelError
 
-# Shape of one matrix product. It never varies with the memory allowed: another shape may round differently.
-QUERY_TILE = 128
-GALLERY_TILE = 8192
+# Shape of one matrix product. It never varies with the memory allowed: another shape may round differently. Many
+# queries, as each tile of them goes through the whole gallery; few enough gallery images that the product stays in the
+# cache.
+QUERY_TILE = 1024
+GALLERY_TILE = 2048
+
+# Queries of one product where whole rows are wanted: the least that can be held. A divisor of QUERY_TILE.
+ROW_TILE = 128
+
+# Numbers that are multiplied at once in float64: few enough to stay in the cache.
+EXACT_AT_ONCE = 2**18
 
 # Megabytes of similarities held at once, unless told otherwise.
 DEFAULT_MEMORY = 256.0
@@ -74,25 +82,33 @@ class Tiles:
     def exact(self, rows: slice, positions: np.ndarray) -> np.ndarray:
         """float64 `[rows, some]`: cosines, or minus distances, of queries and the gallery images at `positions`."""
         queries, gallery = self.given
-        near = gallery[torch.from_numpy(positions).to(gallery.device)].double()
-        wide = queries[rows].double()[:, None]
-        scores = (wide * near).sum(2) if self.metric is Metric.cosine else -(wide - near).square().sum(2).sqrt()
-        return scores.cpu().numpy()
+        wide, places = queries[rows], torch.from_numpy(positions).to(gallery.device)
+        step = max(1, EXACT_AT_ONCE // max(1, places.shape[1] * gallery.shape[1]))
+        scores = [
+            self._exact(some.double()[:, None], gallery[near].double())
+            for some, near in zip(wide.split(step), places.split(step), strict=True)
+        ]
+        return torch.cat(scores).cpu().numpy()
+
+    def _exact(self, queries: Tensor, near: Tensor) -> Tensor:
+        if self.metric is Metric.cosine:
+            return (queries * near).sum(2)
+        return -(queries - near).square().sum(2).sqrt()
 
     def rows(self, memory: float = DEFAULT_MEMORY) -> Iterator[tuple[int, Tensor]]:
         """(first query, `[some queries, gallery]`): whole rows; the tensor is written over by the next.
 
         Args:
-            memory: megabytes that the rows may take; those of one tile they always do.
+            memory: megabytes that the rows may take; those of `ROW_TILE` queries they always do.
         """
-        tiles = max(1, int(memory * 2**20 / (4 * len(self.gallery) * QUERY_TILE)))
-        held = torch.empty(min(tiles * QUERY_TILE, len(self)), len(self.gallery), device=self.gallery.device)
-        for first in range(0, len(self), tiles * QUERY_TILE):
+        step = ROW_TILE * max(1, int(memory * 2**20 / (4 * len(self.gallery) * ROW_TILE)))
+        held = torch.empty(min(step, len(self)), len(self.gallery), device=self.gallery.device)
+        for first in range(0, len(self), step):
             block = held[: len(self) - first]
-            for top in range(0, len(block), QUERY_TILE):
+            for top in range(0, len(block), ROW_TILE):
                 for part in self.parts():
-                    tile = slice(first + top, first + top + QUERY_TILE)
-                    self.product(tile, part, block[top : top + QUERY_TILE, part])
+                    tile = slice(first + top, first + top + ROW_TILE)
+                    self.product(tile, part, block[top : top + ROW_TILE, part])
             yield first, block
 
     def error(self) -> Tensor:
