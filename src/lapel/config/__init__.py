@@ -46,6 +46,7 @@ from lapel.config.encoder import (
     TrunkConfig,
 )
 from lapel.config.evaluation import (
+    DEFAULT_MEMORY,
     BootstrapConfig,
     Checkpoint,
     CompareConfig,
@@ -160,6 +161,7 @@ from lapel.config.watchdog import (
 __all__ = [
     "CHOICES",
     "COMMANDS",
+    "DEFAULT_MEMORY",
     "OWN_WITH_MEMORY",
     "WITHOUT_MINER",
     "WITH_MEMORY",

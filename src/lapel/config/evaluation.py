@@ -11,6 +11,9 @@ from lapel.config.trainer import Accelerator
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
 
+# Megabytes of similarities held at once, unless told otherwise. More takes no less time: new memory costs time, too.
+DEFAULT_MEMORY = 64.0
+
 
 class Split(Enum):
     """Parts of a catalogue."""
@@ -165,7 +168,7 @@ class EvaluateConfig(Options):
     processes: int = option(1, at_least=1, at_most=64)
     """That share the work, each with a GPU of its own where there are so many; no score depends on it."""
     data: MovedData = field(default_factory=MovedData)
-    memory: float = option(256.0, above=0)
+    memory: float = option(DEFAULT_MEMORY, above=0)
     """Megabytes of similarities held at once; results do not depend on it."""
     neighbors: bool = False
     """Whether the nearest gallery rows of every query are written to neighbors.parquet."""

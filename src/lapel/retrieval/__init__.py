@@ -8,10 +8,8 @@ shared out. Equal scores are ordered by gallery position, the lower first.
 from lapel.retrieval.pairs import NO_POSITION, equal_pairs, rows_once
 from lapel.retrieval.scoring import LEVELS, Depth, Graded, Scores, grade, grade_lists, score
 from lapel.retrieval.search import Neighbors, search
-from lapel.retrieval.tiles import DEFAULT_MEMORY
 
 __all__ = [
-    "DEFAULT_MEMORY",
     "LEVELS",
     "NO_POSITION",
     "Depth",

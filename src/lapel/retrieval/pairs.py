@@ -28,6 +28,18 @@ def numbered(counts: np.ndarray) -> np.ndarray:
     return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
+def true_places(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a bool matrix, laid out as one row, is true; and, int64 `[rows + 1]`, between which of them each row's lie.
+
+    In one dimension NumPy finds them several times faster than in two, and than it counts them by row.
+
+    >>> true_places(np.array([[False, True], [True, True]]))
+    (array([1, 2, 3]), array([0, 1, 3]))
+    """
+    places = np.flatnonzero(matrix)
+    return places, np.searchsorted(places, np.arange(len(matrix) + 1) * matrix.shape[1])
+
+
 def share_item(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """bool `[…]`: whether two sets, int64 `[…, most]` filled up with -1, share an item."""
     if one.shape[-1] == other.shape[-1] == 1:

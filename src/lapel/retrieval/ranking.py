@@ -10,11 +10,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from lapel.retrieval.pairs import NO_POSITION, numbered, share_item
+from lapel.retrieval.pairs import NO_POSITION, share_item, true_places
 from lapel.retrieval.tiles import Tiles
 
 # Similarities that are ranked at once: few enough to stay in a core's cache.
-AT_ONCE = 2**19
+AT_ONCE = 2**20
 
 # One column of so many is looked at to guess from where on a row is worth sorting.
 SAMPLED = 16
@@ -114,12 +114,12 @@ def ranking(rows: np.ndarray, queries: np.ndarray, sought: Sought) -> Ranking:
     """
     alike = share_item(sought.query_sets[queries, None], sought.gallery_sets[None])
     wanted = min(max(sought.least, int(sought.relevant[queries].max())), rows.shape[1])
-    picked = _above(rows, _bounds(rows, alike, wanted, sought.depth), wanted)
-    ordered = _sorted(rows, alike, picked)
+    picked = _above(rows, alike, _bounds(rows, alike, wanted, sought.depth), wanted)
+    ordered = _sorted(picked)
     hits = (ordered.view(np.int32) & TAG).astype(bool)
     untagged = (ordered.view(np.int32) & ~TAG).view(np.float32)
-    _settle_groups(hits, untagged, rows, alike)
-    values, positions = _best(rows, picked, untagged, sought.least)
+    _settle_groups(hits, untagged, picked)
+    values, positions = _best(picked, untagged, sought.least)
     first = _first_ranks(hits, rows, alike, sought.relevant[queries])
     depth = hits.shape[1] if sought.depth is Depth.all else wanted
     return Ranking(queries, values, positions, hits[:, :depth], first)
@@ -140,74 +140,103 @@ def _bounds(rows: np.ndarray, alike: np.ndarray, wanted: int, depth: Depth) -> n
 
 @dataclass(frozen=True)
 class _Picked:
-    """Some entries of a matrix: int64 places in it as one row, ascending, and how many stand in each row."""
+    """Some entries of similarities.
+
+    Args:
+        places: int64 `[entries]`, ascending, in the matrix laid out as one row.
+        width: columns of the matrix.
+        values: float32 `[entries]`.
+        alike: bool `[entries]`, the matches.
+        ends: int64 `[rows + 1]`: those of row i are entries ends[i] to ends[i + 1].
+    """
 
     places: np.ndarray
-    counts: np.ndarray
+    width: int
+    values: np.ndarray
+    alike: np.ndarray
+    ends: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 `[rows]`: entries of each."""
+        return np.diff(self.ends)
+
+    def row(self, number: int) -> slice:
+        """The entries of a row."""
+        return slice(self.ends[number], self.ends[number + 1])
 
 
-def _picked(inside: np.ndarray) -> _Picked:
-    """Where a matrix is true. In one dimension NumPy finds it several times faster than in two, and than it counts."""
-    places = np.flatnonzero(inside)
-    ends = np.searchsorted(places, np.arange(1, len(inside) + 1) * inside.shape[1])
-    return _Picked(places, np.diff(ends, prepend=0))
-
-
-def _above(rows: np.ndarray, bounds: np.ndarray, wanted: int) -> _Picked:
+def _above(rows: np.ndarray, alike: np.ndarray, bounds: np.ndarray, wanted: int) -> _Picked:
     """What is not below the bound, or below the wanted rank's value where that were too few."""
     inside = rows >= bounds[:, None]
-    picked = _picked(inside)
-    short = np.flatnonzero(picked.counts < wanted)
-    if not len(short):
-        return picked
-    exact = np.partition(rows[short], rows.shape[1] - wanted, axis=1)[:, rows.shape[1] - wanted]
-    inside[short] = rows[short] >= np.maximum(exact, LOWEST)[:, None]
-    return _picked(inside)
+    places, ends = true_places(inside)
+    short = np.flatnonzero(np.diff(ends) < wanted)
+    if len(short):
+        exact = np.partition(rows[short], rows.shape[1] - wanted, axis=1)[:, rows.shape[1] - wanted]
+        inside[short] = rows[short] >= np.maximum(exact, LOWEST)[:, None]
+        places, ends = true_places(inside)
+    return _Picked(places, rows.shape[1], rows.reshape(-1)[places], alike.reshape(-1)[places], ends)
 
 
-def _sorted(rows: np.ndarray, alike: np.ndarray, picked: _Picked) -> np.ndarray:
+def _sorted(picked: _Picked) -> np.ndarray:
     """float32 `[rows, most of a row]`: minus what was picked, tagged, ascending; inf behind it."""
-    tagged = (rows.reshape(-1)[picked.places].view(np.int32) & ~TAG) | alike.reshape(-1)[picked.places]
-    ordered = np.full((len(rows), max(1, picked.counts.max())), np.inf, dtype=np.float32)
-    ordered[np.arange(ordered.shape[1]) < picked.counts[:, None]] = -tagged.view(np.float32)
+    tagged = -((picked.values.view(np.int32) & ~TAG) | picked.alike).view(np.float32)
+    ordered = _padded(tagged, picked.ends, np.inf)
     ordered.sort(axis=1)
     return ordered
 
 
-def _settle_groups(hits: np.ndarray, untagged: np.ndarray, rows: np.ndarray, alike: np.ndarray) -> None:
+def _padded(entries: np.ndarray, ends: np.ndarray, fill: float) -> np.ndarray:
+    """`[rows, most of a row]`: entries in rows, filled up; row by row, since a mask takes twice as long.
+
+    Args:
+        entries: `[entries]`, row after row.
+        ends: int64 `[rows + 1]`, between which of them each row's lie.
+        fill: what stands behind a row's entries.
+    """
+    starts, counts = ends[:-1].tolist(), np.diff(ends).tolist()
+    padded = np.full((len(counts), max(1, *counts)), fill, dtype=entries.dtype)
+    for row, start, count in zip(padded, starts, counts, strict=True):
+        row[:count] = entries[start : start + count]
+    return padded
+
+
+def _settle_groups(hits: np.ndarray, untagged: np.ndarray, picked: _Picked) -> None:
     """Put matches and others that stand together, but for the last bit, into their true order."""
     mixed = (untagged[:, 1:] == untagged[:, :-1]) & (hits[:, 1:] != hits[:, :-1])
-    for row in np.flatnonzero(mixed.any(1)):
+    for row in np.flatnonzero(mixed.any(1)).tolist():
+        entries = picked.row(row)
+        values, alike = picked.values[entries], picked.alike[entries]
         groups = np.unique(untagged[row, 1:][mixed[row]])
         if len(groups) > MOST_GROUPS:
-            order = np.argsort(-rows[row], kind="stable")[: hits.shape[1]]
-            hits[row, : len(order)] = alike[row, order] & (rows[row, order] >= LOWEST)
+            hits[row, : len(values)] = alike[np.argsort(-values, kind="stable")]
             continue
-        bare = (rows[row].view(np.int32) & ~TAG).view(np.float32)
+        bare = (values.view(np.int32) & ~TAG).view(np.float32)
         for value in groups:
             members = np.flatnonzero(bare == -value)
-            order = members[np.argsort(-rows[row, members], kind="stable")]
             start = int(np.searchsorted(untagged[row], value))
-            order = order[: hits.shape[1] - start]  # the bound may have cut the group
-            hits[row, start : start + len(order)] = alike[row, order]
+            hits[row, start : start + len(members)] = alike[members[np.argsort(-values[members], kind="stable")]]
 
 
-def _best(rows: np.ndarray, picked: _Picked, untagged: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
+def _best(picked: _Picked, untagged: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:
     """Values and positions `[rows, least]` of the best of each row; -inf and -1 where it has fewer."""
     last = -untagged[:, min(least, untagged.shape[1]) - 1]
     # Untagged, a negative number is a little higher than it was.
     bounds = np.where(last <= 0, np.nextafter(last, np.float32(-np.inf)), last)
-    values = rows.reshape(-1)[picked.places]
-    above = np.flatnonzero(values >= np.repeat(bounds, picked.counts))
-    places, columns = np.divmod(picked.places[above], rows.shape[1])
-    order = np.lexsort((columns, -values[above], places))
-    counts = np.bincount(places, minlength=len(rows))
-    ranks = numbered(counts)
-    order, ranks = order[ranks < least], ranks[ranks < least]
-    best_values = np.full((len(rows), least), -np.inf, dtype=np.float32)
-    positions = np.full((len(rows), least), NO_POSITION)
-    best_values[places[order], ranks], positions[places[order], ranks] = values[above[order]], columns[order]
-    return best_values, positions
+    above = np.flatnonzero(picked.values >= np.repeat(bounds, picked.counts))
+    ends = np.searchsorted(above, picked.ends)
+    values = _padded(picked.values[above], ends, -np.inf)
+    positions = _padded(picked.places[above], ends, NO_POSITION)
+    order = np.argsort(-values, axis=1, kind="stable")[:, :least]
+    values, positions = np.take_along_axis(values, order, 1), np.take_along_axis(positions, order, 1)
+    missing = ((0, 0), (0, least - order.shape[1]))
+    values = np.pad(values, missing, constant_values=-np.inf)
+    positions = np.pad(positions, missing, constant_values=NO_POSITION)
+    starts = np.arange(len(picked))[:, None] * picked.width
+    return values, np.where(positions == NO_POSITION, NO_POSITION, positions - starts)
 
 
 def _first_ranks(hits: np.ndarray, rows: np.ndarray, alike: np.ndarray, relevant: np.ndarray) -> np.ndarray:

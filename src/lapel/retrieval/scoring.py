@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from lapel.config import Metric
+from lapel.config import DEFAULT_MEMORY, Metric
 from lapel.errors import LapelError, NothingToScoreError
-from lapel.retrieval.pairs import NO_POSITION, are_matches, count_matches, numbered
+from lapel.retrieval.pairs import NO_POSITION, are_matches, count_matches, numbered, true_places
 from lapel.retrieval.ranking import Depth, Ranking, Sought, rankings
 from lapel.retrieval.search import Neighbors, candidates, nearest, settled
-from lapel.retrieval.tiles import DEFAULT_MEMORY, Tiles
+from lapel.retrieval.tiles import Tiles
 
 # Shares of a query's matches at which precision is told.
 LEVELS = np.linspace(0, 1, 101)
@@ -225,20 +225,21 @@ def grade_ranks(hits: np.ndarray, first: np.ndarray, relevant: np.ndarray, depth
     >>> grade_ranks(np.array([[True, False, True]]), np.array([1]), np.array([2]), Depth.all)
     {'map@r': array([0.5]), 'r_precision': array([0.5]), 'mrr': array([1.]), 'map': array([0.83333333])}
     """
-    within = hits & (np.arange(hits.shape[1]) < relevant[:, None])
-    grades = {
-        "map@r": _precisions(within) / relevant,
-        "r_precision": np.count_nonzero(within, axis=1) / relevant,
-        "mrr": 1 / first,
-    }
-    return grades | ({"map": _precisions(hits) / relevant} if depth is Depth.all else {})
+    within, found = _precisions(hits & (np.arange(hits.shape[1]) < relevant[:, None]))
+    grades = {"map@r": within / relevant, "r_precision": found / relevant, "mrr": 1 / first}
+    return grades | ({"map": _precisions(hits)[0] / relevant} if depth is Depth.all else {})
 
 
-def _precisions(hits: np.ndarray) -> np.ndarray:
-    """float64 `[queries]`: the sum of the precisions at hits, added up one after the other, whatever else is graded."""
-    queries, ranks = np.divmod(np.flatnonzero(hits), hits.shape[1])
-    counts = np.bincount(queries, minlength=len(hits))
-    return np.bincount(queries, weights=(numbered(counts) + 1) / (ranks + 1), minlength=len(hits))
+def _precisions(hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sums of the precisions at hits, float64 `[queries]`, and numbers of the hits, int64 `[queries]`.
+
+    They are added up one after the other, whatever else is graded.
+    """
+    places, ends = true_places(hits)
+    counts = np.diff(ends)
+    queries = np.repeat(np.arange(len(hits)), counts)
+    ranks = places - queries * hits.shape[1]
+    return np.bincount(queries, weights=(numbered(counts) + 1) / (ranks + 1), minlength=len(hits)), counts
 
 
 def precisions_at_levels(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:

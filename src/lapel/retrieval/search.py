@@ -112,15 +112,15 @@ def _settled_tile(
 ) -> Neighbors:
     """The lists of a tile."""
     width, kept = len(tiles.gallery), values.shape[1]
-    found_positions, found_scores = _rescored(tiles, tile, positions, k)
+    lowest = values[:, min(k, kept) - 1] - 2 * error  # by the bound, nothing below it is among the k nearest
+    needed = int((values >= lowest[:, None]).sum(1).max())
+    found_positions, found_scores = _rescored(tiles, tile, positions[:, :needed], k)
     if kept < width:
-        # Nearer than the last candidate no other image can be, but for twice the error.
-        unsure = values[:, -1] >= values[:, k - 1] - 2 * error
+        unsure = values[:, -1] >= lowest  # images that are no candidates could be, too
         for row in np.flatnonzero(unsure & np.isfinite(values[:, -1])).tolist():
             query = slice(tile.start + row, tile.start + row + 1)
             similarities = tiles.product(query, slice(0, width), tiles.gallery.new_empty(1, width))[0]
-            lowest = values[row, k - 1] - 2 * error[row]
-            possible = (similarities >= lowest).nonzero()[:, 0].cpu().numpy()[None]
+            possible = (similarities >= lowest[row]).nonzero()[:, 0].cpu().numpy()[None]
             one = _rescored(tiles, query, possible, k)
             found_positions[row], found_scores[row] = one[0][0], one[1][0]
     return Neighbors(found_positions, found_scores)

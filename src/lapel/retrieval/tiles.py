@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lapel.config import Metric
+from lapel.config import DEFAULT_MEMORY, Metric
 from lapel.errors import LapelError
 
 # Shape of one matrix product. It never varies with the memory allowed: another shape may round differently. Many
@@ -17,13 +17,10 @@ QUERY_TILE = 1024
 GALLERY_TILE = 2048
 
 # Queries of one product where whole rows are wanted: the least that can be held. A divisor of QUERY_TILE.
-ROW_TILE = 128
+ROW_TILE = 256
 
 # Numbers that are multiplied at once in float64: few enough to stay in the cache.
 EXACT_AT_ONCE = 2**18
-
-# Megabytes of similarities held at once, unless told otherwise.
-DEFAULT_MEMORY = 256.0
 
 
 class Tiles:
