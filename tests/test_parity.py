@@ -55,18 +55,9 @@ def trained(folder: Path, processes: int, overrides: list[str]) -> tuple[list[di
     return steps, json.loads((folder / "run" / "train.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("name", "processes"),
-    [
-        ("multi_similarity", 2),
-        *(
-            pytest.param(name, processes, marks=pytest.mark.slow)
-            for name in LOSSES
-            for processes in (2, 4)
-            if (name, processes) != ("multi_similarity", 2)
-        ),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.parametrize("name", LOSSES)
 def test_loss_gradient_and_scores_are_those_of_one_process(name: str, processes: int, tmp_path: Path) -> None:
     overrides = [each for each in OPTIONS if not (each.startswith("sampler") and name == "given pairs")]
     overrides += [each for each in LOSSES[name] if each[0] != "~"]

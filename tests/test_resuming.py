@@ -75,10 +75,11 @@ def assert_equal_runs(found: Path, expected: Path) -> None:
     assert not list((found / "checkpoints").glob(".*"))
 
 
-MOMENTS = [("step", 5), ("checkpoint", 4)]
+MOMENTS = [("checkpoint", 4)]
 MORE_MOMENTS = [
-    ("step", 1), ("step", 2), ("step", 9), ("step", 12), ("validation", 1), ("validation", 2), ("validation", 3),
-    ("checkpoint", 1), ("checkpoint", 5), ("checkpoint", 7), ("renamed", 3), ("renamed", 4), ("renamed", 5),
+    ("step", 1), ("step", 2), ("step", 5), ("step", 9), ("step", 12), ("validation", 1), ("validation", 2),
+    ("validation", 3), ("checkpoint", 1), ("checkpoint", 5), ("checkpoint", 7), ("renamed", 3), ("renamed", 4),
+    ("renamed", 5),
 ]  # fmt: skip
 
 

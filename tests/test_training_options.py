@@ -544,6 +544,7 @@ def test_a_val_part_without_a_match_is_told_before_training(working_folder: Path
     assert not list(working_folder.rglob("*.ckpt"))
 
 
+@pytest.mark.slow
 def test_more_processes_than_items_still_train(working_folder: Path) -> None:
     config: TrainConfig = lapel.compose("train", [*TINY, "sampler.items=2", "data.batch_size=16", "trainer.devices=3"])
     config.trainer.max_steps = 2
