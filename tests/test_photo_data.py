@@ -724,6 +724,15 @@ def test_lists_in_a_parquet_file_are_several_items(listed: Path):
     assert catalog.item_names == ["0", "1", "2", "all"]
 
 
+def test_an_item_that_a_list_names_twice_is_one(listed: Path):
+    table = pd.read_csv(listed)
+    table["tags"] = [["all", str(row % 3), "all"] for row in range(len(table))]
+    table.to_parquet(listed.with_suffix(".parquet"))
+    catalog = load("data=table", f"data.table={listed.with_suffix('.parquet')}", "data.item=tags")
+    assert catalog.item_sets.shape[1] == 2
+    assert all(len(set(each)) == 2 for each in catalog.item_sets.tolist())
+
+
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_photos_of_32_bits_are_bad_ones(listed: Path, mode: str):
     Image.new(mode, (8, 8), 1).save(listed.parent / "p3.tif")

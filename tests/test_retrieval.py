@@ -630,3 +630,27 @@ def test_equal_pairs_are_those_of_a_loop(queries: list[int], gallery: list[int])
         [query, place] for query, code in enumerate(queries) for place, other in enumerate(gallery) if code == other
     ]
     assert equal_pairs(np.array(queries), np.array(gallery)).tolist() == expected
+
+
+def test_an_item_named_twice_for_an_image_is_one_match():
+    sets = np.array([[1, -1, -1], [1, 1, 1], [2, 1, 2], [-1, -1, -1]])
+    assert count_matches(np.array([[1], [2], [-1], [3]]), sets, None).tolist() == [3, 1, 0, 0]
+
+
+def test_a_gallery_without_items_has_no_matches():
+    assert count_matches(np.array([[1], [2]]), np.array([[-1], [-1]]), None).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("metric", list(Metric))
+def test_embeddings_whose_products_overflow_are_refused(metric: Metric):
+    short, long = torch.ones(2, 3), torch.tensor([[1.0, 1, 1], [1e20, 0, 0]])
+    with pytest.raises(LapelError, match=r"longest of the gallery embeddings is .*: must be at most 1e\+18"):
+        search(short, long, 1, metric)
+    near = search(short, torch.tensor([[1e17, 0, 0], [2e17, 0, 0]]), 1, metric)
+    assert near.positions[:, 0].tolist() == ([1, 1] if metric is Metric.cosine else [0, 0])
+
+
+def test_any_amount_of_memory_is_taken():
+    tiles = Tiles(embeddings_of(0, 5, 3), embeddings_of(1, 7, 3), Metric.cosine, None)
+    ((_, rows),) = tiles.rows(float("inf"))
+    assert rows.shape == (5, 7)

@@ -279,7 +279,7 @@ def _catalog(
     table["item"] = np.searchsorted(item_names, items).astype(np.int64)
     table["category"] = categories.astype(np.int64)
     if several:
-        table[SEVERAL_ITEMS] = [np.searchsorted(item_names, each).tolist() for each in several]
+        table[SEVERAL_ITEMS] = [list(dict.fromkeys(np.searchsorted(item_names, each).tolist())) for each in several]
     if SAME_PIXELS in table:
         table[SAME_PIXELS] = np.unique(table[SAME_PIXELS].to_numpy(), return_inverse=True)[1]
     return Catalog(

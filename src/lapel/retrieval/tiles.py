@@ -19,6 +19,9 @@ GALLERY_TILE = 2048
 # Queries of one product where whole rows are wanted: the least that can be held. A divisor of QUERY_TILE.
 ROW_TILE = 256
 
+# Length of an embedding: the products of longer ones may be more than float32 holds.
+LONGEST = 1e18
+
 # Numbers that are multiplied at once in float64: few enough to stay in the cache.
 EXACT_AT_ONCE = 2**18
 
@@ -30,10 +33,10 @@ class Tiles:
         queries: `[queries, dimensions]`; unit vectors for cosine.
         gallery: `[gallery, dimensions]`, on the same device.
         metric: of the model that made the embeddings.
-        exclude: int64 `[pairs, 2]`, (query, gallery) positions that never count, by ascending query.
+        exclude: int64 `[pairs, 2]`, (query, gallery) positions that never count, by ascending query, each once.
 
     Raises:
-        LapelError: an embedding is not finite, or the shapes do not fit.
+        LapelError: an embedding is not finite or longer than `LONGEST`, or the shapes do not fit.
     """
 
     def __init__(self, queries: Tensor, gallery: Tensor, metric: Metric, exclude: np.ndarray | None) -> None:
@@ -98,7 +101,7 @@ class Tiles:
         Args:
             memory: megabytes that the rows may take; those of `ROW_TILE` queries they always do.
         """
-        step = ROW_TILE * max(1, int(memory * 2**20 / (4 * len(self.gallery) * ROW_TILE)))
+        step = ROW_TILE * max(1, int(min(memory * 2**20 / (4 * len(self.gallery) * ROW_TILE), len(self))))
         held = torch.empty(min(step, len(self)), len(self.gallery), device=self.gallery.device)
         for first in range(0, len(self), step):
             block = held[: len(self) - first]
@@ -152,3 +155,6 @@ def check_embeddings(queries: Tensor, gallery: Tensor) -> None:
                 f"{int((~finite).sum())} of {len(finite)} {name} embeddings are NaN or infinite, "
                 f"the first at position {int((~finite).nonzero()[0])}"
             )
+        longest = float(embeddings.float().norm(dim=1).max())
+        if longest > LONGEST:
+            raise LapelError(f"the longest of the {name} embeddings is {longest:.3g}: must be at most {LONGEST:g}")
