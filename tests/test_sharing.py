@@ -17,6 +17,9 @@ from lapel.evaluation.protocols import Embedded, Protocol, joined
 from lapel.retrieval import Scores, equal_pairs
 from lapel.retrieval.tiles import QUERY_TILE, ROW_TILE
 
+# A part of more queries than are shared out at once.
+MANY = ["data=wardrobe", "data.items=100", "data.drawing_seed=3", "split=train"]
+
 
 def scores_of(protocol: Protocol, embedded: Embedded, queries: int, memory: float) -> Scores:
     parts = [part for each in protocol.comparisons() for part in each.split(queries)]
@@ -64,10 +67,11 @@ def assert_same(one: tuple[str, pd.DataFrame], other: tuple[str, pd.DataFrame]) 
 
 def test_two_processes_score_as_one_does(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     copy = Path(shutil.copytree(trained_run, tmp_path / "run"))
-    alone = evaluated(copy, ["split=train"], "train")
+    alone = evaluated(copy, MANY, "on-wardrobe-*")
+    assert len(alone[1]) > ROW_TILE
     monkeypatch.setattr(sharing, "IMAGES", 128)
     monkeypatch.setattr(sharing, "QUERIES", ROW_TILE)
-    assert_same(evaluated(copy, ["split=train", "processes=2"], "train"), alone)
+    assert_same(evaluated(copy, [*MANY, "processes=2"], "on-wardrobe-*"), alone)
 
 
 @pytest.mark.slow
@@ -78,6 +82,7 @@ def test_two_processes_score_as_one_does(trained_run: Path, tmp_path: Path, monk
         (["split=train", "within=category"], "train-within-category"),
         (["bundle=BUNDLE"], "bundle"),
         (["data=wardrobe", "data.items=60", "data.drawing_seed=3"], "on-wardrobe-*"),
+        ([*MANY, "within=category"], "on-wardrobe-*"),
     ],
 )
 def test_any_number_of_processes_scores_as_one_does(
