@@ -60,11 +60,9 @@ def are_matches(query_sets: np.ndarray, gallery_sets: np.ndarray, positions: np.
 def count_matches(query_sets: np.ndarray, gallery_sets: np.ndarray, exclude: np.ndarray | None) -> np.ndarray:
     """int64 `[queries]`: gallery images of each query's items, excluded ones left out."""
     ordered = np.sort(gallery_sets, axis=1)
-    again = ordered[:, 1:] == ordered[:, :-1]  # an item that is named twice for one image counts once
-    once = np.concatenate([ordered[:, :1], np.where(again, -1, ordered[:, 1:])], axis=1)
-    names, counts = np.unique(once, return_counts=True)
-    places = np.searchsorted(names, query_sets[:, 0]).clip(max=len(names) - 1)
-    relevant = np.where((names[places] == query_sets[:, 0]) & (query_sets[:, 0] >= 0), counts[places], 0)
+    held = np.sort(ordered[np.diff(ordered, axis=1, prepend=-1) > 0])  # each image's items, each of them once
+    first = query_sets[:, 0]
+    relevant = np.searchsorted(held, first, side="right") - np.searchsorted(held, first, side="left")
     for row in np.flatnonzero((query_sets[:, 1:] >= 0).any(1)):  # their items may share gallery images
         relevant[row] = share_item(query_sets[row], gallery_sets).sum()
     if exclude is not None:

@@ -13,7 +13,7 @@ import torch
 from lapel.retrieval.pairs import NO_POSITION, share_item, true_places
 from lapel.retrieval.tiles import Tiles
 
-# Similarities that are ranked at once: few enough to stay in a core's cache.
+# Similarities that are ranked at once: few enough to stay in the cache, enough that threads seldom wait for each other.
 AT_ONCE = 2**20
 
 # One column of so many is looked at to guess from where on a row is worth sorting.
@@ -184,21 +184,22 @@ def _above(rows: np.ndarray, alike: np.ndarray, bounds: np.ndarray, wanted: int)
 def _sorted(picked: _Picked) -> np.ndarray:
     """float32 `[rows, most of a row]`: minus what was picked, tagged, ascending; inf behind it."""
     tagged = -((picked.values.view(np.int32) & ~TAG) | picked.alike).view(np.float32)
-    ordered = _padded(tagged, picked.ends, np.inf)
+    ordered = _padded(tagged, picked.ends, np.inf, 1)
     ordered.sort(axis=1)
     return ordered
 
 
-def _padded(entries: np.ndarray, ends: np.ndarray, fill: float) -> np.ndarray:
+def _padded(entries: np.ndarray, ends: np.ndarray, fill: float, least: int) -> np.ndarray:
     """`[rows, most of a row]`: entries in rows, filled up; row by row, since a mask takes twice as long.
 
     Args:
         entries: `[entries]`, row after row.
         ends: int64 `[rows + 1]`, between which of them each row's lie.
         fill: what stands behind a row's entries.
+        least: columns there are at least.
     """
     starts, counts = ends[:-1].tolist(), np.diff(ends).tolist()
-    padded = np.full((len(counts), max(1, *counts)), fill, dtype=entries.dtype)
+    padded = np.full((len(counts), max(least, *counts)), fill, dtype=entries.dtype)
     for row, start, count in zip(padded, starts, counts, strict=True):
         row[:count] = entries[start : start + count]
     return padded
@@ -228,15 +229,10 @@ def _best(picked: _Picked, untagged: np.ndarray, least: int) -> tuple[np.ndarray
     bounds = np.where(last <= 0, np.nextafter(last, np.float32(-np.inf)), last)
     above = np.flatnonzero(picked.values >= np.repeat(bounds, picked.counts))
     ends = np.searchsorted(above, picked.ends)
-    values = _padded(picked.values[above], ends, -np.inf)
-    positions = _padded(picked.places[above], ends, NO_POSITION)
+    values = _padded(picked.values[above], ends, -np.inf, least)
+    positions = _padded(picked.places[above] % picked.width, ends, NO_POSITION, least)
     order = np.argsort(-values, axis=1, kind="stable")[:, :least]
-    values, positions = np.take_along_axis(values, order, 1), np.take_along_axis(positions, order, 1)
-    missing = ((0, 0), (0, least - order.shape[1]))
-    values = np.pad(values, missing, constant_values=-np.inf)
-    positions = np.pad(positions, missing, constant_values=NO_POSITION)
-    starts = np.arange(len(picked))[:, None] * picked.width
-    return values, np.where(positions == NO_POSITION, NO_POSITION, positions - starts)
+    return np.take_along_axis(values, order, 1), np.take_along_axis(positions, order, 1)
 
 
 def _first_ranks(hits: np.ndarray, rows: np.ndarray, alike: np.ndarray, relevant: np.ndarray) -> np.ndarray:
