@@ -1,6 +1,6 @@
 """`python evaluate.py`: the same as the installed command `lapel-evaluate`."""
 
-from lapel.cli import evaluate_command
+from lapel.commands.evaluate import main
 
 if __name__ == "__main__":
-    evaluate_command()
+    main()

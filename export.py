@@ -1,6 +1,6 @@
 """`python export.py`: the same as the installed command `lapel-export`."""
 
-from lapel.cli import export_command
+from lapel.commands.export import main
 
 if __name__ == "__main__":
-    export_command()
+    main()

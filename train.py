@@ -1,6 +1,6 @@
 """`python train.py`: the same as the installed command `lapel-train`."""
 
-from lapel.cli import train_command
+from lapel.commands.train import main
 
 if __name__ == "__main__":
-    train_command()
+    main()

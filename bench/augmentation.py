@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from lapel.composing import compose
-from lapel.config import AugmentConfig
+from lapel.config.augment import AugmentConfig
+from lapel.config.composing import compose
 from lapel.images.augmentation import Augmentation
 
 BATCH = 128

@@ -25,14 +25,14 @@ from pathlib import Path
 from PIL import Image
 
 from lapel import datasets
-from lapel.composing import compose
-from lapel.cores import available_cores
-from lapel.datasets.tree import LocatedFiles
-from lapel.hydra_app import quoted_arguments
+from lapel.commands.hydra_app import quoted_arguments
+from lapel.config.composing import compose
+from lapel.machine.cores import available_cores
+from lapel.photos.tree import LocatedFiles
 
 ROUNDS = 3
 CHUNK = 256
-PREPARE = [sys.executable, "-c", "from lapel.data_cli import data_command; data_command()", "prepare"]
+PREPARE = [sys.executable, "-c", "from lapel.commands.data import main; main()", "prepare"]
 
 
 def main() -> None:

@@ -22,11 +22,13 @@ from torch import Tensor
 from training import ready_batches
 
 import lapel
-from lapel.composing import compose
-from lapel.config import EvaluateConfig, Precision, TrainConfig
-from lapel.hydra_app import quoted_arguments
+from lapel.commands.hydra_app import quoted_arguments
+from lapel.config.composing import compose
+from lapel.config.evaluation import EvaluateConfig
+from lapel.config.train import TrainConfig
+from lapel.config.trainer import Precision
 from lapel.training.exchange import GatherRows
-from lapel.training.fit import prepare
+from lapel.training.process import prepare
 
 SECONDS = 30.0
 GOAL = 0.93

@@ -20,9 +20,9 @@ from pytorch_metric_learning.losses import TripletMarginLoss
 from pytorch_metric_learning.miners import BatchHardMiner, TripletMarginMiner
 from torch import Tensor
 
-from lapel.config import ContrastiveConfig, Reduction, SupConConfig, TripletConfig, Triplets
-from lapel.cores import available_cores
+from lapel.config.objective import ContrastiveConfig, Reduction, SupConConfig, TripletConfig, Triplets
 from lapel.losses import ContrastiveLoss, SupConLoss, TripletLoss
+from lapel.machine.cores import available_cores
 
 BATCH, DIMENSIONS, ITEMS = 512, 128, 10
 MARGIN = 0.2

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lapel.config import Metric
-from lapel.cores import available_cores
+from lapel.config.variant import Metric
+from lapel.machine.cores import available_cores
 from lapel.retrieval import Depth, equal_pairs, score
 
 ITEMS = 10

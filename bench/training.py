@@ -19,12 +19,14 @@ from pathlib import Path
 
 import torch
 
-from lapel.composing import compose
-from lapel.config import PhotosConfig, Precision, TrainConfig
-from lapel.cores import available_cores
-from lapel.devices import choose_device, choose_precision
-from lapel.encoder import build
-from lapel.hydra_app import quoted_arguments
+from lapel.commands.hydra_app import quoted_arguments
+from lapel.config.composing import compose
+from lapel.config.data import PhotosConfig
+from lapel.config.train import TrainConfig
+from lapel.config.trainer import Precision
+from lapel.encoders.encoder import build
+from lapel.machine.cores import available_cores
+from lapel.machine.devices import choose_device, choose_precision
 from lapel.training import fit
 
 ROUNDS = 5

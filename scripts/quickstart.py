@@ -16,11 +16,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from lapel.composing import compose
-from lapel.config import FashionMnistConfig, TrainConfig
+from lapel.config.composing import compose
+from lapel.config.data import FashionMnistConfig
+from lapel.config.train import TrainConfig
 from lapel.datasets import fashion_mnist
 from lapel.errors import DataNotFoundError, LapelError
-from lapel.runs import LATEST, RUNS
+from lapel.files.paths import LATEST, RUNS
 
 SHOWN = ["recall@1", "recall@5", "recall@10", "map@r"]
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import lapel
-from lapel.config import EvaluateConfig, ExportConfig
+from lapel.config.evaluation import EvaluateConfig
+from lapel.config.export import ExportConfig
 
 # A wardrobe that trains in a second: few small grey drawings.
 TINY = [

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import lapel
-from lapel.checkpoint import AtomicCheckpointIO
+from lapel.runs.checkpoint import AtomicCheckpointIO
 from lapel.training.module import SimilarityModule
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 import lapel
-from lapel.outside import outer_rank
+from lapel.machine.launchers import outer_rank
 from lapel.training import join
 from lapel.training.module import SimilarityModule
 

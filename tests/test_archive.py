@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapel.datasets.archive import Location, read_directory
 from lapel.errors import LapelError
+from lapel.photos.archive import Location, read_directory
 
 LETTERS = st.characters(codec="utf-8", exclude_characters="\0/\\", exclude_categories=["Cc"])
 NAMES = st.text(LETTERS, min_size=1, max_size=9)

@@ -13,12 +13,14 @@ from conftest import TINY
 from PIL import Image
 
 import lapel
-from lapel import bundle as bundle_module
-from lapel.checkpoint import open_run
-from lapel.config import Checkpoint, ExportConfig, ExportOptions, Invert, Metric, Rows
+from lapel.bundle.index import disagreements
+from lapel.config.data import Invert
+from lapel.config.evaluation import Checkpoint
+from lapel.config.export import ExportConfig, ExportOptions, Rows
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
-from lapel.index import disagreements
 from lapel.retrieval import Neighbors, search
+from lapel.runs.checkpoint import open_run
 
 # What a shop's own code may do: no lapel in sight.
 STRANGER = """
@@ -140,9 +142,9 @@ def test_a_bundle_that_disagrees_is_not_left_and_an_older_one_stays(
     copy = Path(shutil.copytree(exported, tmp_path / "copy"))
     before = (copy / "bundle" / "manifest.json").read_bytes()
     if check == "_check_encoder":
-        monkeypatch.setattr(bundle_module, "LARGEST_DIFFERENCE", -1.0)
+        monkeypatch.setattr("lapel.exporting.export.LARGEST_DIFFERENCE", -1.0)
     else:
-        monkeypatch.setattr("lapel.index.disagreements", lambda *_: np.array([3]))
+        monkeypatch.setattr("lapel.exporting.export.disagreements", lambda *_: np.array([3]))
     with pytest.raises(LapelError, match="not exported"):
         lapel.export(ExportConfig(run=str(copy)))
     assert (copy / "bundle" / "manifest.json").read_bytes() == before

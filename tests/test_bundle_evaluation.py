@@ -16,18 +16,20 @@ import torch
 from conftest import TINY
 
 import lapel
-from lapel import cli
-from lapel.bundle import load
+from lapel.bundle.bundle import load
+from lapel.bundle.index import MEASURES, flat_index, search_index, write_index
 from lapel.catalog import SAME_PIXELS, Catalog
-from lapel.checkpoint import open_run
-from lapel.config import Checkpoint, ExportConfig, ExportOptions, Metric, Rows
+from lapel.commands import evaluate as evaluate_command
+from lapel.config.evaluation import Checkpoint
+from lapel.config.export import ExportConfig, ExportOptions, Rows
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.deployed import DeployedIndex
 from lapel.evaluation.protocols import protocol_of
 from lapel.evaluation.reporting import LISTED
 from lapel.images.store import open_store
-from lapel.index import MEASURES, build_index, search_index, write_index
 from lapel.retrieval import Scores, search
+from lapel.runs.checkpoint import open_run
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +206,7 @@ def test_another_recall_than_at_export_is_warned_of(
     known: float | None, kind: str, name: str, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     vectors = np.eye(8, dtype=np.float32)
-    index = build_index(vectors, Metric.cosine) if kind == "flat" else ivf(vectors, Metric.cosine)
+    index = flat_index(vectors, Metric.cosine) if kind == "flat" else ivf(vectors, Metric.cosine)
     lists = search(torch.from_numpy(vectors[:4]), torch.from_numpy(vectors), 1, Metric.cosine)
     scores = Scores(np.arange(4), {name: np.array([1.0, 1.0, 1.0, 0.0])}, np.ones(4, np.int64), lists, None)
     DeployedIndex(Path("index.faiss"), index, Metric.cosine, np.arange(8), known).warn_of_change(scores)
@@ -257,7 +259,7 @@ def test_lists_are_the_whole_ranking_without_what_may_not_count(
     vectors = generator.normal(size=(rows, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     order = generator.permutation(rows)
-    index = build_index(vectors[order], metric) if kind == "flat" else ivf(vectors[order], metric)
+    index = flat_index(vectors[order], metric) if kind == "flat" else ivf(vectors[order], metric)
     deployed = DeployedIndex(Path("index.faiss"), index, metric, order)
     splits, pixels, colours = (table[name].to_numpy() for name in ("split", SAME_PIXELS, "colour"))
     seen = []
@@ -291,36 +293,36 @@ def test_an_index_is_told_by_what_it_holds(metric: Metric) -> None:
     codes.train(vectors.numpy())
     codes.add(vectors.numpy())
     rows = np.arange(600)
-    for index in (build_index(vectors.numpy(), metric), ivf(vectors.numpy(), metric), codes):
+    for index in (flat_index(vectors.numpy(), metric), ivf(vectors.numpy(), metric), codes):
         DeployedIndex(Path("index.faiss"), index, metric, rows).check(protocol, vectors)
         with pytest.raises(LapelError, match=r"does not hold the embeddings of encoder\.ts"):
             DeployedIndex(Path("index.faiss"), index, metric, rows[::-1].copy()).check(protocol, vectors)
     collapsed = torch.ones_like(vectors) / 4
-    DeployedIndex(Path("index.faiss"), build_index(collapsed.numpy(), metric), metric, rows).check(protocol, collapsed)
+    DeployedIndex(Path("index.faiss"), flat_index(collapsed.numpy(), metric), metric, rows).check(protocol, collapsed)
 
 
 # ----------------------------------------------------------------------------------------------- errors
 
 
 def _other_dimensions(folder: Path) -> None:
-    write_index(build_index(vectors_of(folder)[:, :8], Metric.cosine), folder / "index.faiss")
+    write_index(flat_index(vectors_of(folder)[:, :8], Metric.cosine), folder / "index.faiss")
 
 
 def _other_embeddings(folder: Path) -> None:
     turned = np.linalg.qr(np.random.default_rng(0).normal(size=(16, 16)))[0].astype(np.float32)
-    write_index(build_index(vectors_of(folder) @ turned, Metric.cosine), folder / "index.faiss")
+    write_index(flat_index(vectors_of(folder) @ turned, Metric.cosine), folder / "index.faiss")
 
 
 def _other_order(folder: Path) -> None:
-    write_index(build_index(vectors_of(folder)[::-1], Metric.cosine), folder / "index.faiss")
+    write_index(flat_index(vectors_of(folder)[::-1], Metric.cosine), folder / "index.faiss")
 
 
 def _fewer_entries(folder: Path) -> None:
-    write_index(build_index(vectors_of(folder)[:-1], Metric.cosine), folder / "index.faiss")
+    write_index(flat_index(vectors_of(folder)[:-1], Metric.cosine), folder / "index.faiss")
 
 
 def _other_metric(folder: Path) -> None:
-    write_index(build_index(vectors_of(folder), Metric.euclidean), folder / "index.faiss")
+    write_index(flat_index(vectors_of(folder), Metric.euclidean), folder / "index.faiss")
 
 
 def _own_numbers(folder: Path) -> None:
@@ -399,7 +401,7 @@ def test_what_cannot_be_scored_ends_in_one_line(
     _other_metric(Path("damaged"))
     monkeypatch.setattr(sys, "argv", ["lapel-evaluate", *options])
     with pytest.raises(SystemExit) as stop:
-        cli.evaluate_command()
+        evaluate_command.main()
     assert stop.value.code == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
@@ -411,7 +413,7 @@ def test_the_table_tells_the_cost(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["lapel-evaluate", f"bundle={bundle}"])
-    cli.evaluate_command()
+    evaluate_command.main()
     printed = capsys.readouterr().out
     line = next(each for each in printed.splitlines() if "recall@1 " in each)
     value, _, exact, cost = (each.strip() for each in line.split("│")[2:6])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapel.catalog import REQUIRED_COLUMNS, Catalog, stratified
+from lapel.catalog.catalog import REQUIRED_COLUMNS, Catalog, stratified
 from lapel.errors import LapelError
 
 FEW = settings(max_examples=40, deadline=None)

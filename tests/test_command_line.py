@@ -13,15 +13,16 @@ from conftest import TINY
 from PIL import Image
 
 import lapel
-from lapel import cli
-from lapel.config import SearchConfig, TableFormat
+from lapel.commands import evaluate, export, search, train
+from lapel.commands.literal import read_literally
+from lapel.config.search import SearchConfig, TableFormat
 from lapel.errors import LapelError
 
 COMMANDS = {
-    "train": cli.train_command,
-    "evaluate": cli.evaluate_command,
-    "export": cli.export_command,
-    "search": cli.search_command,
+    "train": train.main,
+    "evaluate": evaluate.main,
+    "export": export.main,
+    "search": search.main,
 }
 
 
@@ -348,10 +349,10 @@ def test_a_changed_manifest_and_a_missing_file_are_named(run, bundle: Path) -> N
 
 
 def test_literal_options_are_split_at_the_first_equals_sign() -> None:
-    config = cli.read_literally(["image=~/a=b, (c).png", "k=3", "format=csv"], SearchConfig)
+    config = read_literally(["image=~/a=b, (c).png", "k=3", "format=csv"], SearchConfig)
     assert (config.image, config.k, config.format) == ("~/a=b, (c).png", 3, TableFormat.csv)
     with pytest.raises(LapelError, match="must be key=value"):
-        cli.read_literally(["image"], SearchConfig)
+        read_literally(["image"], SearchConfig)
 
 
 def test_search_explains_itself(run) -> None:
@@ -369,7 +370,8 @@ def test_version_is_lapels(run, command: str) -> None:
 def test_importing_lapel_is_light() -> None:
     """The base package, config, catalogue and bundle modules come without torch and Lightning."""
     code = (
-        "import sys, lapel, lapel.composing, lapel.catalog, lapel.bundle, lapel.cli, lapel.datasets.wardrobe\n"
+        "import sys, lapel, lapel.config.composing, lapel.catalog, lapel.bundle, lapel.commands.train\n"
+        "import lapel.datasets.wardrobe\n"
         "print(sorted({'torch', 'pytorch_lightning', 'faiss', 'torchvision'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

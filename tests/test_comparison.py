@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lapel import cli
-from lapel.comparison import compare
-from lapel.config import CompareConfig
+from lapel.commands import compare as compare_command
+from lapel.config.evaluation import CompareConfig
 from lapel.errors import LapelError
+from lapel.evaluation.comparison import compare
 from lapel.evaluation.intervals import paired_bootstrap
-from lapel.runs import write_yaml
+from lapel.files.writing import write_yaml
 
 
 def make_run(folder: Path, seed: int, lr: float, grades: list[float], split_hash: str = "abc") -> Path:
@@ -115,7 +115,7 @@ def test_the_command_prints_what_was_found(
     form: str, four: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setattr("sys.argv", ["lapel-compare", str(four[0].parent), "metrics=recall@1", f"format={form}"])
-    cli.compare_command()
+    compare_command.main()
     printed = capsys.readouterr().out
     assert "optim.lr=0.2" in printed
     if form == "json":
@@ -137,6 +137,6 @@ def test_the_command_tells_mistakes(
 ):
     monkeypatch.setattr("sys.argv", ["lapel-compare", *arguments])
     with pytest.raises(SystemExit) as ended:
-        cli.compare_command()
+        compare_command.main()
     assert ended.value.code == 2
     assert told in capsys.readouterr().err

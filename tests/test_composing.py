@@ -9,24 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-import lapel.encoder
 import lapel.losses
-from lapel.composing import compose, free_text_keys, from_plain, to_plain
-from lapel.config import (
-    CHOICES,
-    AdamWConfig,
-    ContrastiveConfig,
-    DataConfig,
-    EvaluateConfig,
-    ExportConfig,
-    PairsConfig,
-    TrainConfig,
-    TripletConfig,
-    kind_of,
-    name_of,
-)
+from lapel.commands.hydra_app import quote_free_text
+from lapel.config.choices import CHOICES, kind_of, name_of
+from lapel.config.composing import compose, free_text_keys, from_plain, to_plain
+from lapel.config.data import DataConfig
+from lapel.config.evaluation import EvaluateConfig
+from lapel.config.export import ExportConfig
+from lapel.config.objective import ContrastiveConfig, TripletConfig
+from lapel.config.optim import AdamWConfig
+from lapel.config.sampler import PairsConfig
+from lapel.config.train import TrainConfig
+from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
-from lapel.hydra_app import quote_free_text
 
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ["data", "encoder", "variant", "sampler", "augment", "optim", "trainer", "miner"]
@@ -42,7 +37,7 @@ def test_every_shipped_choice_composes_builds_and_survives_a_round_trip(override
     assert from_plain(to_plain(config)) == config
     if override.startswith("encoder=") and override not in SMALL_ENCODERS:
         return
-    encoder = lapel.encoder.build(config.encoder, config.data, config.variant.metric)
+    encoder = build_encoder(config.encoder, config.data, config.variant.metric)
     objectives = lapel.losses.build(config.variant, config.encoder.embedding, items=5, categories=3)
     assert encoder.normalize == (config.variant.metric.name == "cosine")
     assert set(objectives) == set(config.variant.objectives)

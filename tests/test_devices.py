@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lapel import devices
-from lapel.config import Precision
+from lapel.config.trainer import Precision
+from lapel.machine import devices
 
 CPU = torch.device("cpu")
 

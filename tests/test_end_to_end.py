@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lapel.config import FashionMnistConfig
+from lapel.config.data import FashionMnistConfig
 from lapel.datasets import fashion_mnist
 from lapel.errors import DataNotFoundError
 

@@ -12,12 +12,13 @@ from conftest import TINY
 
 import lapel
 from lapel.catalog import Catalog
-from lapel.checkpoint import open_run
-from lapel.config import Checkpoint, EvaluateConfig, Metric
+from lapel.config.evaluation import Checkpoint, EvaluateConfig
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.protocols import Embedded, joined, protocol_of
 from lapel.evaluation.verification import choose_pairs
 from lapel.retrieval import Depth, equal_pairs, score
+from lapel.runs.checkpoint import open_run
 
 
 def catalogue(items: list[int], colours: list[str | None], roles: list[str] | None = None) -> Catalog:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, ndcg_score, roc_auc_score, roc_curve
 from sklearn.neighbors import KNeighborsClassifier
 
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.classification import confusion, nearest_classes
 from lapel.evaluation.graded import column_codes, ndcg

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lapel.config import FashionMnistConfig
+from lapel.config.data import FashionMnistConfig
 from lapel.datasets import fashion_mnist
 from lapel.errors import DataNotFoundError, LapelError
 

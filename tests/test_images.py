@@ -15,12 +15,14 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
 from lapel.catalog import Catalog
-from lapel.config import AugmentConfig, DataConfig, Invert, Resize
+from lapel.config.augment import AugmentConfig
+from lapel.config.data import DataConfig, Invert, Resize
 from lapel.errors import LapelError
 from lapel.images.augmentation import Augmentation
-from lapel.images.decoding import decode, open_photo
-from lapel.images.preprocess import Preprocess, as_batch
+from lapel.images.preprocess import Preprocess
 from lapel.images.store import STORE_CHUNK, HeldStore, open_store
+from lapel.photos.decoding import decode, open_photo
+from lapel.photos.given import as_arrays
 
 BILINEAR = Image.Resampling.BILINEAR
 
@@ -660,18 +662,18 @@ def test_changes_of_photos_leave_the_draws_of_the_others_as_they_are():
     )
 
 
-def test_anything_that_shows_an_image_becomes_a_tensor(tmp_path: Path):
+def test_anything_that_shows_an_image_becomes_an_array(tmp_path: Path):
     pixels = noise(5, 4, 3)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
-    expected = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
     for images in (str(tmp_path / "photo.png"), tmp_path / "photo.png", Image.fromarray(pixels), pixels, [pixels]):
-        (found,) = as_batch(images, 3)
-        assert torch.equal(found, expected)
-    assert [each.shape for each in as_batch([pixels, noise(3, 3)], 1)] == [(1, 1, 5, 4), (1, 1, 3, 3)]
+        (found,) = as_arrays(images, 3)
+        np.testing.assert_array_equal(found, pixels.transpose(2, 0, 1))
+    assert [each.shape for each in as_arrays([pixels, noise(3, 3)], 1)] == [(1, 5, 4), (1, 3, 3)]
 
 
-def test_a_tensor_is_taken_apart_as_it_is():
+@pytest.mark.parametrize("kind", [torch.Tensor, np.ndarray])
+def test_a_whole_batch_is_taken_apart_as_it_is(kind: type):
     images = batch_of(3, 3, 5, 4)
-    found = as_batch(images, 1)
+    found = as_arrays(images if kind is torch.Tensor else images.numpy(), 1)
     assert len(found) == 3
-    assert torch.equal(torch.cat(found), images)
+    np.testing.assert_array_equal(np.stack(found), images)

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from lapel.config import Metric
+from lapel.bundle.index import disagreements, flat_index, read_index, search_index, write_index
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
-from lapel.index import build_index, disagreements, read_index, search_index, write_index
 from lapel.retrieval import Neighbors, search
 
 METRICS = list(Metric)
@@ -57,7 +57,7 @@ def both_ways(first: Neighbors, second: Neighbors, metric: Metric) -> list[int]:
 @pytest.mark.parametrize("k", [1, 10])
 def test_the_index_finds_what_search_finds(metric: Metric, queries: int, k: int):
     gallery, wanted = embeddings_of(0, 200), embeddings_of(1, queries)
-    found = search_index(build_index(gallery, metric), wanted, k, metric)
+    found = search_index(flat_index(gallery, metric), wanted, k, metric)
     expected = exact(wanted, gallery, k, metric)
     np.testing.assert_array_equal(found.positions, expected.positions)
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-5, atol=1e-6)
@@ -69,14 +69,14 @@ def test_the_index_finds_what_search_finds(metric: Metric, queries: int, k: int)
 @pytest.mark.parametrize("metric", METRICS)
 def test_raw_embeddings_are_compared_as_the_metric_says(metric: Metric):
     gallery, wanted = embeddings_of(2, 100, unit=False), embeddings_of(3, 20, unit=False)
-    found = search_index(build_index(gallery, metric), wanted, 5, metric)
+    found = search_index(flat_index(gallery, metric), wanted, 5, metric)
     np.testing.assert_array_equal(found.positions, exact(wanted, gallery, 5, metric).positions)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_row_of_the_gallery_finds_itself(metric: Metric):
     gallery = embeddings_of(4, 60)
-    found = search_index(build_index(gallery, metric), gallery, 1, metric)
+    found = search_index(flat_index(gallery, metric), gallery, 1, metric)
     assert found.positions[:, 0].tolist() == list(range(60))
     np.testing.assert_allclose(found.scores, 1 if metric is Metric.cosine else 0, atol=1e-6)
 
@@ -84,7 +84,7 @@ def test_a_row_of_the_gallery_finds_itself(metric: Metric):
 @pytest.mark.parametrize("metric", METRICS)
 def test_an_index_is_the_same_after_writing_and_reading(metric: Metric, tmp_path: Path):
     gallery, wanted = embeddings_of(5, 50), embeddings_of(6, 9)
-    index = build_index(gallery, metric)
+    index = flat_index(gallery, metric)
     write_index(index, tmp_path / "index.faiss")
     again = read_index(tmp_path / "index.faiss")
     one, other = (search_index(each, wanted, 7, metric) for each in (index, again))
@@ -98,7 +98,7 @@ def test_an_index_is_the_same_after_writing_and_reading(metric: Metric, tmp_path
 @pytest.mark.parametrize("queries", [3, 40])
 def test_lists_longer_than_the_index_are_filled_up_as_search_does(metric: Metric, queries: int):
     gallery, wanted = embeddings_of(7, 4), embeddings_of(8, queries)
-    found = search_index(build_index(gallery, metric), wanted, 6, metric)
+    found = search_index(flat_index(gallery, metric), wanted, 6, metric)
     assert (found.positions[:, 4:] == -1).all()
     assert np.isneginf(found.scores[:, 4:]).all()
     assert both_ways(found, exact(wanted, gallery, 6, metric), metric) == []
@@ -109,7 +109,7 @@ def test_near_images_come_apart_in_an_index_of_distances():
     gallery = np.full((6, 4), 5, np.float32)
     gallery[:, 0] += np.arange(6) * 1e-3
     wanted = np.repeat(gallery[:1], 40, axis=0)
-    found = search_index(build_index(gallery, Metric.euclidean), wanted, 6, Metric.euclidean)
+    found = search_index(flat_index(gallery, Metric.euclidean), wanted, 6, Metric.euclidean)
     np.testing.assert_array_equal(found.positions, np.tile(np.arange(6), (40, 1)))
     assert both_ways(found, exact(wanted, gallery, 6, Metric.euclidean), Metric.euclidean) == []
 
@@ -125,7 +125,7 @@ def test_a_file_that_is_no_index_is_named(content: bytes | None, tmp_path: Path)
 
 def test_a_truncated_index_is_named(tmp_path: Path):
     path = tmp_path / "index.faiss"
-    write_index(build_index(embeddings_of(9, 50), Metric.cosine), path)
+    write_index(flat_index(embeddings_of(9, 50), Metric.cosine), path)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(LapelError, match=r"index\.faiss: not a readable FAISS index"):
         read_index(path)

@@ -11,8 +11,9 @@ import photo_trees
 import pytest
 from PIL import Image
 
-from lapel import data_cli, datasets
-from lapel.composing import compose
+from lapel import datasets
+from lapel.commands import data as data_command
+from lapel.config.composing import compose
 from lapel.inspection.audit import SmallPictures, compared, duplicate_pairs, exact_codes, group
 from lapel.inspection.pixels import PixelReader
 
@@ -26,7 +27,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wor
     def call(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["lapel-data", *arguments])
         try:
-            data_cli.data_command()
+            data_command.main()
             code = 0
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
@@ -209,7 +210,7 @@ def test_asking_again_needs_neither_hydra_nor_pandas(run, working_folder: Path):
     run("prepare", "data=fashion_product")
     program = (
         "import sys; sys.argv = ['lapel-data', 'prepare', 'data=fashion_product']; "
-        "from lapel.data_cli import data_command; data_command(); "
+        "from lapel.commands.data import main; main(); "
         "print(sorted({'torch', 'hydra', 'pandas', 'numpy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

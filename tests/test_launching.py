@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from lapel.outside import _first_node, outer_rank, processes_outside
+from lapel.machine.launchers import _first_node, outer_rank, processes_outside
 
 TRAIN = Path(__file__).parent.parent / "train.py"
 

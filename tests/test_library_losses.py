@@ -16,22 +16,24 @@ from pytorch_metric_learning.losses import MultiSimilarityLoss, SupConLoss
 from torch import Tensor
 
 import lapel
-from lapel.composing import compose
-from lapel.config import (
-    WITH_MEMORY,
-    WITHOUT_MINER,
-    BatchHardMinerConfig,
-    ExportConfig,
-    LibraryLossConfig,
-    MinerConfig,
-    ObjectiveConfig,
-    name_of,
-)
+from lapel.config.choices import builder, choices_of, name_of
+from lapel.config.composing import compose
+from lapel.config.export import ExportConfig
+from lapel.config.library_losses import LibraryLossConfig
+from lapel.config.miner import BatchHardMinerConfig, MinerConfig
+from lapel.config.objective import ObjectiveConfig
 from lapel.errors import LapelError
 from lapel.losses import LibraryLoss, Objective, build
-from lapel.losses.library import LOSSES, MINERS, PROXIES
 
 CONF = Path(__file__).parent.parent / "conf"
+
+# Config -> class of the library.
+LOSSES: dict[type, Any] = {
+    config: builder(f"objective/{name}")
+    for name, config in choices_of("objective").items()
+    if issubclass(config, LibraryLossConfig)
+}
+MINERS: dict[type, Any] = {config: builder(f"miner/{name}") for name, config in choices_of("miner").items()}
 
 # What the library's classes are told by lapel itself (how large things are), what is an object of its own there, and
 # what batch_hard sets for the class that it is one of.
@@ -94,9 +96,8 @@ def test_a_loss_of_the_library_has_its_value_and_gradient(config: type[LibraryLo
     torch.manual_seed(1)
     ours = LibraryLoss(config(), dimensions=8, classes=4)
     torch.manual_seed(1)
-    sized = {"num_classes": 4, "embedding_size": 8} if config in PROXIES else {}
-    if "descriptors_dim" in inspect.signature(LOSSES[config]).parameters:
-        sized = {"num_classes": 4, "descriptors_dim": 8}
+    sizes = {"num_classes": 4, "embedding_size": 8, "descriptors_dim": 8}
+    sized = {name: value for name, value in sizes.items() if name in signature(LOSSES[config])}
     if name_of(config()) == "ranked_list":
         sized = {"margin": config().margin, "Tn": config().Tn}  # type: ignore[attr-defined]
     theirs = LOSSES[config](**sized)
@@ -162,7 +163,7 @@ def contrastive_with(objective: Any, embeddings: Tensor, labels: Tensor) -> Tens
 
 EVERY_LOSS = sorted(each.stem for each in (CONF / "objective").glob("*.yaml") if each.stem != "cross_entropy")
 EVERY_MINER = sorted(each.stem for each in (CONF / "miner").glob("*.yaml"))
-REMEMBERING = sorted(name_of(each()) for each in WITH_MEMORY)
+REMEMBERING = sorted(name for name, each in choices_of("objective").items() if each.takes_memory and each in LOSSES)
 
 
 def trained_and_exported(overrides: list[str], folder: Path) -> dict[str, Any]:
@@ -194,6 +195,8 @@ def test_every_loss_with_a_memory_trains(name: str, working_folder: Path) -> Non
 
 
 def test_losses_that_take_no_miner_say_so() -> None:
-    for each in WITHOUT_MINER:
+    refusing = [name_of(each()) for each in LOSSES if not each.takes_miner]
+    assert refusing == ["ranked_list", "pnp", "p2s_grad"]
+    for name in refusing:
         with pytest.raises(LapelError, match="takes no miner"):
-            compose("train", [*TINY, f"loss={name_of(each())}", "miner=batch_hard"])
+            compose("train", [*TINY, f"loss={name}", "miner=batch_hard"])

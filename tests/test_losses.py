@@ -17,21 +17,20 @@ from pytorch_metric_learning.miners import BatchHardMiner, TripletMarginMiner
 from pytorch_metric_learning.reducers import AvgNonZeroReducer, MeanReducer
 from torch import Tensor
 
-from lapel.composing import compose
-from lapel.config import (
+from lapel.config.composing import compose
+from lapel.config.objective import (
     ContrastiveConfig,
     ContrastiveForm,
     CrossEntropyConfig,
     Label,
-    Metric,
     ObjectiveConfig,
     Pairs,
     Reduction,
     SupConConfig,
     TripletConfig,
     Triplets,
-    VariantConfig,
 )
+from lapel.config.variant import Metric, VariantConfig
 from lapel.errors import LapelError
 from lapel.losses import (
     ContrastiveLoss,
@@ -598,5 +597,5 @@ def test_a_classifier_has_one_output_for_each_label(label: Label, classes: int):
 
 def test_build_refuses_an_unknown_objective():
     variant = VariantConfig("none", Metric.cosine, {"one": ObjectiveConfig()})
-    with pytest.raises(TypeError, match="no loss for ObjectiveConfig"):
+    with pytest.raises(TypeError, match="ObjectiveConfig is no choice of any group"):
         build(variant, 4, 6, 3)

@@ -11,17 +11,18 @@ import pytest
 import torch
 
 import lapel
-from lapel.bundle import load
+from lapel.bundle.bundle import load
 from lapel.catalog import SAME_PIXELS, Catalog
-from lapel.checkpoint import open_run
-from lapel.config import Checkpoint, Metric
+from lapel.config.evaluation import Checkpoint
+from lapel.config.variant import Metric
 from lapel.evaluation import neighbors
 from lapel.evaluation.neighbors import exact_lists, write_neighbors
 from lapel.evaluation.protocols import Embedded, Protocol, protocol_of
 from lapel.images.store import open_store
 from lapel.retrieval import Neighbors, search
-from lapel.retrieval.search import nearest_by_tile
+from lapel.retrieval.exact import nearest_by_tile
 from lapel.retrieval.tiles import QUERY_TILE, Tiles
+from lapel.runs.checkpoint import open_run
 
 
 def made(rows: int, roles: list[str], within: str | None = None) -> tuple[Catalog, Protocol, torch.Tensor]:

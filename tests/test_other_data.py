@@ -12,7 +12,7 @@ import pytest
 
 import lapel
 from lapel import datasets
-from lapel.config import ExportConfig
+from lapel.config.export import ExportConfig
 
 # A folder of photos that trains in a second.
 SMALL = [

@@ -20,7 +20,7 @@ from torchmetrics.retrieval import (
     RetrievalRPrecision,
 )
 
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.retrieval import Depth, equal_pairs, score
 
 K = [1, 3, 10, 500]

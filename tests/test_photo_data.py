@@ -21,12 +21,14 @@ from PIL import Image
 import lapel
 from lapel import datasets
 from lapel.catalog import SAME_PIXELS, Catalog
-from lapel.config import DataConfig, EvaluateConfig, ExportConfig
+from lapel.config.data import DataConfig
+from lapel.config.evaluation import EvaluateConfig
+from lapel.config.export import ExportConfig
 from lapel.datasets.fashion_product import parse_styles
-from lapel.datasets.tree import Tree, leaves_root
 from lapel.errors import DataNotFoundError, LapelError
-from lapel.images.decoding import decode
 from lapel.images.store import FileStore, HeldStore, MappedStore, open_store
+from lapel.photos.decoding import decode
+from lapel.photos.tree import Tree, leaves_root
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -511,8 +513,8 @@ def test_every_option_that_changes_pixels_has_its_own_store(listed: Path, own_ca
 def test_many_photos_are_decoded_by_several_processes_into_their_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("lapel.images.building.available_cores", lambda: 3)
-    monkeypatch.setattr("lapel.images.building.PART", 7)
+    monkeypatch.setattr("lapel.photos.building.available_cores", lambda: 3)
+    monkeypatch.setattr("lapel.photos.building.PART", 7)
     table = photos_table(tmp_path, items=10, views=5)
     (tmp_path / "p11.png").write_text("no image")
     table.to_csv(tmp_path / "photos.csv", index=False)
@@ -530,8 +532,8 @@ def test_many_photos_are_decoded_by_several_processes_into_their_places(
 
 
 def test_a_killed_worker_is_told_and_leaves_nothing(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("lapel.images.building.available_cores", lambda: 2)
-    monkeypatch.setattr("lapel.images.building.PART", 4)
+    monkeypatch.setattr("lapel.photos.building.available_cores", lambda: 2)
+    monkeypatch.setattr("lapel.photos.building.PART", 4)
     photos_table(tmp_path).to_csv(tmp_path / "photos.csv", index=False)
     parent = os.getpid()
 
@@ -539,7 +541,7 @@ def test_a_killed_worker_is_told_and_leaves_nothing(tmp_path: Path, own_cache: P
         assert os.getpid() != parent
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr("lapel.images.building.Photos.inspect", die)
+    monkeypatch.setattr("lapel.photos.building.Photos.inspect", die)
     with pytest.raises(LapelError, match="was killed"):
         load("data=table", f"data.table={tmp_path / 'photos.csv'}")
     assert stores(own_cache) == []
@@ -590,9 +592,7 @@ def test_a_photo_that_vanished_is_told_in_one_line(listed: Path):
         assert "\n" not in str(caught.value)
 
 
-PREPARE = (
-    "import sys; from lapel.data_cli import data_command; sys.argv = ['lapel-data', *sys.argv[1:]]; data_command()"
-)
+PREPARE = "import sys; from lapel.commands.data import main; sys.argv = ['lapel-data', *sys.argv[1:]]; main()"
 
 
 @pytest.mark.parametrize("when", [0.1, *(pytest.param(each, marks=pytest.mark.slow) for each in (0.0, 0.2, 0.4, 0.8))])
@@ -749,7 +749,7 @@ def test_an_empty_part_is_told(listed: Path, caplog: pytest.LogCaptureFixture):
 
 def test_a_split_that_was_deleted_is_written_again(listed: Path, working_folder: Path):
     assert working_folder
-    command = [sys.executable, "-c", "from lapel.data_cli import data_command; data_command()", "prepare"]
+    command = [sys.executable, "-c", "from lapel.commands.data import main; main()", "prepare"]
     command += ["data=table", f"data.table={listed}", f"data.cache={listed.parent / 'cache'}"]
     environment = os.environ | {"XDG_CACHE_HOME": str(listed.parent / "xdg")}
     told = [subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout]

@@ -16,15 +16,16 @@ from torch import Tensor
 
 import lapel
 from lapel.catalog import Catalog
-from lapel.config import EvaluateConfig, Metric, PostConfig
+from lapel.config.evaluation import EvaluateConfig, PostConfig
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.expansion import augment_database, expand_queries
 from lapel.evaluation.postprocessing import process
 from lapel.evaluation.principal import principal_components, sizes
 from lapel.evaluation.protocols import Embedded, joined, protocol_of
 from lapel.retrieval import equal_pairs, rows_once, search
+from lapel.retrieval.exact import nearest
 from lapel.retrieval.reranking import Encoded, Reranked, encode
-from lapel.retrieval.search import nearest
 
 FEW = settings(max_examples=25, deadline=None)
 

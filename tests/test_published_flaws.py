@@ -15,14 +15,15 @@ import torch
 
 import lapel
 from lapel.catalog import SAME_PIXELS, Catalog
-from lapel.checkpoint import open_run
-from lapel.config import Checkpoint, Metric
-from lapel.encoder import embed
+from lapel.config.evaluation import Checkpoint
+from lapel.config.variant import Metric
+from lapel.encoders.embed import embed
 from lapel.errors import LapelError
 from lapel.evaluation.protocols import Embedded, joined, protocol_of
 from lapel.images.store import open_store
 from lapel.retrieval import equal_pairs, score
 from lapel.retrieval.tiles import Tiles
+from lapel.runs.checkpoint import open_run
 
 
 def test_a_cosine_model_is_not_scored_on_raw_vectors(trained_run: Path):

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import lapel
 from lapel.errors import LapelError
-from lapel.runs import held
+from lapel.runs.folder import held
 
 DRIVER = Path(__file__).parent / "killed_training.py"
 

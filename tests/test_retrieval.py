@@ -12,13 +12,13 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 from torch import Tensor
 
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.retrieval import Depth, Scores, equal_pairs, grade_lists, score, search
+from lapel.retrieval.exact import highest_by_keys, highest_by_partition, nearest_of_tile
 from lapel.retrieval.pairs import count_matches
 from lapel.retrieval.ranking import Ranking, Sought, ranking, rankings
 from lapel.retrieval.scoring import grade_ranks, precisions_at_levels
-from lapel.retrieval.search import highest_by_keys, highest_by_partition, nearest_of_tile
 from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, ROW_TILE, Tiles
 
 METRICS = list(Metric)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lapel.catalog import Catalog
-from lapel.config import (
+from lapel.config.sampler import (
     BalancedConfig,
     CategoryBalancedConfig,
     PairsConfig,
@@ -521,7 +521,7 @@ def test_build_draws_from_one_split_and_speaks_of_catalogue_rows(config: Sampler
 
 def test_build_refuses_an_unknown_config():
     table = pd.DataFrame({"image": [0], "item": [0], "category": [0], "split": "train", "role": "both"})
-    with pytest.raises(TypeError, match="no sampler for SamplerConfig"):
+    with pytest.raises(TypeError, match="SamplerConfig is no choice of any group"):
         build(SamplerConfig(), Catalog("tiny", table, ["a"], ["a"]), "train", 2, seed=0)
 
 

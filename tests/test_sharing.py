@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import lapel
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.evaluation import sharing
 from lapel.evaluation.protocols import Embedded, Protocol, joined

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lapel.config import SplitRule
+from lapel.config.data import SplitRule
 from lapel.datasets.splits import divide, hashed, identical_groups, save_division
 
 FEW = settings(max_examples=60, deadline=None)

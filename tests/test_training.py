@@ -15,10 +15,10 @@ from conftest import TINY
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lapel
-from lapel.checkpoint import open_run
-from lapel.composing import from_plain
-from lapel.config import Checkpoint, EvaluateConfig
+from lapel.config.composing import from_plain
+from lapel.config.evaluation import Checkpoint, EvaluateConfig
 from lapel.errors import LapelError
+from lapel.runs.checkpoint import open_run
 from lapel.training.optimizers import OneCycle
 
 TRAIN = Path(__file__).parent.parent / "train.py"

@@ -21,17 +21,21 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor, nn
 
 import lapel
-from lapel.checkpoint import open_run
-from lapel.config import Checkpoint, ExportConfig, OptimConfig, Schedule, StageConfig, TrainConfig
+from lapel.config.evaluation import Checkpoint
+from lapel.config.export import ExportConfig
+from lapel.config.optim import OptimConfig, Schedule
+from lapel.config.stages import StageConfig
+from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
 from lapel.losses import Objective
+from lapel.runs.checkpoint import open_run
 from lapel.training.averaging import AveragedWeights
 from lapel.training.callbacks.pictures import few_dimensions
 from lapel.training.callbacks.watchdog import effective_rank
 from lapel.training.course import Course
-from lapel.training.fit import prepare
 from lapel.training.module import SimilarityModule, kept_buffers
 from lapel.training.optimizers import Cosine, OneCycle, Steps, schedule
+from lapel.training.process import prepare
 from lapel.training.rate_finder import sweep
 
 VIT = ["data=wardrobe", "data.items=40", "data.views=5", "data.size=32", "data.batch_size=32", "sampler.images=4",

@@ -11,11 +11,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import lapel
-from lapel.checkpoint import open_run
-from lapel.config import Checkpoint, EvaluateConfig, ExportConfig, Library, Metric, Pool, TrunkConfig, WardrobeConfig
-from lapel.encoder import Average, GeneralizedMean, Maximum, build
+from lapel.config.data import WardrobeConfig
+from lapel.config.encoder import Library, Pool, TrunkConfig
+from lapel.config.evaluation import Checkpoint, EvaluateConfig
+from lapel.config.export import ExportConfig
+from lapel.config.variant import Metric
+from lapel.encoders.encoder import Average, GeneralizedMean, Maximum, build
+from lapel.encoders.trunks import LibraryTrunk, PointwiseConv2d, SmallMapConv2d, TinyTrunk, build_trunk
 from lapel.errors import LapelError
-from lapel.trunks import LibraryTrunk, PointwiseConv2d, SmallMapConv2d, TinyTrunk, build_trunk
+from lapel.runs.checkpoint import open_run
 
 SMALL = "mobilenetv3_small_050"
 DATA = WardrobeConfig(size=32)

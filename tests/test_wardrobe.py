@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lapel.catalog import Catalog
-from lapel.config import WardrobeConfig
+from lapel.config.data import WardrobeConfig
 from lapel.datasets.wardrobe import CATEGORIES, design, draw, load
 from lapel.datasets.wardrobe.garments import COLOURS, PATTERNS, RULES, luminance
 from lapel.errors import LapelError

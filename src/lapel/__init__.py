@@ -12,10 +12,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lapel.bundle import Bundle, export, load
-    from lapel.composing import compose
+    from lapel.bundle.bundle import Bundle, load
+    from lapel.config.composing import compose
     from lapel.errors import LapelError
     from lapel.evaluation import evaluate
+    from lapel.exporting.export import export
     from lapel.training import train
 
 __all__ = ["Bundle", "LapelError", "compose", "evaluate", "export", "load", "train"]
@@ -25,9 +26,9 @@ __version__ = version("lapel")
 _HOMES = {
     "Bundle": "lapel.bundle",
     "LapelError": "lapel.errors",
-    "compose": "lapel.composing",
+    "compose": "lapel.config.composing",
     "evaluate": "lapel.evaluation",
-    "export": "lapel.bundle",
+    "export": "lapel.exporting.export",
     "load": "lapel.bundle",
     "train": "lapel.training",
 }

@@ -1,41 +1,71 @@
-"""The FAISS index of a bundle: made from embeddings, written, read, and searched."""
+"""The FAISS index of a bundle: made from embeddings, written, read, and searched.
+
+FAISS is imported where it is used: brought into a training, its own threads would stand beside torch's.
+"""
 
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 
-from lapel.config import Metric
+from lapel.config.choices import build, choice, choices_of
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
-from lapel.retrieval import Neighbors
+from lapel.retrieval.pairs import Neighbors
 
 # Two searches may order rows differently whose scores are so near (relative to the score, for distances).
 NEAR_TIE = 1e-5
 
-# How FAISS compares what is compared in each metric.
-MEASURES = {Metric.cosine: faiss.METRIC_INNER_PRODUCT, Metric.euclidean: faiss.METRIC_L2}
+# How FAISS compares what is compared in each metric: its METRIC_INNER_PRODUCT and METRIC_L2.
+MEASURES = {Metric.cosine: 0, Metric.euclidean: 1}
 
 # FAISS computes euclidean distances of fewer than 20 queries directly, and those of more from products, which is off by
 # more than a near-tie where images are alike.
 DIRECT_QUERIES = 16
 
 
-def build_index(embeddings: np.ndarray, metric: Metric) -> Any:
+@choice("index", "flat")
+def flat_index(embeddings: np.ndarray, metric: Metric) -> Any:
     """An exact index over float32 `[rows, dimensions]`: inner products for cosine, squared distances else."""
-    dimensions = embeddings.shape[1]
-    index = faiss.IndexFlatIP(dimensions) if metric is Metric.cosine else faiss.IndexFlatL2(dimensions)
+    import faiss
+
+    index = faiss.IndexFlat(embeddings.shape[1], MEASURES[metric])
     index.add(np.ascontiguousarray(embeddings, np.float32))  # pyright: ignore[reportCallIssue]
     return index
 
 
+def build_index(kind: str, embeddings: np.ndarray, metric: Metric) -> Any:
+    """An index of a type, by its name, over the rows of a bundle.
+
+    Args:
+        kind: name of a choice of the group `index`.
+        embeddings: float32 `[rows, dimensions]`; unit vectors for cosine.
+        metric: of the model.
+    """
+    return build(f"index/{kind}", embeddings=embeddings, metric=metric)
+
+
+def check_kind(kind: str) -> None:
+    """Raise where there is no index type of a name."""
+    if kind not in choices_of("index"):
+        raise LapelError(f"export.index={kind}: no such index type; allowed are {', '.join(choices_of('index'))}")
+
+
 def write_index(index: Any, path: Path) -> None:
     """Write an index file."""
+    import faiss
+
     faiss.write_index(index, str(path))
 
 
 def read_index(path: Path) -> Any:
-    """Read an index file."""
+    """Read an index file.
+
+    Raises:
+        LapelError: it is missing, or none of FAISS's.
+    """
+    import faiss
+
     try:
         return faiss.read_index(str(path))
     except RuntimeError as error:
@@ -44,6 +74,8 @@ def read_index(path: Path) -> Any:
 
 def is_exact(index: Any) -> bool:
     """Whether it compares a query with every entry, as it was embedded."""
+    import faiss
+
     return isinstance(index, faiss.IndexFlat)
 
 
@@ -101,9 +133,9 @@ def _near(first: np.ndarray, second: np.ndarray, metric: Metric) -> np.ndarray:
 
 def _stands_in(shown: Neighbors, other: Neighbors, query: int, metric: Metric) -> bool:
     """Whether each row shown for a query stands in the other list with nearly its score, or ties with its end."""
-    places = {row: place for place, row in enumerate(other.positions[query])}
+    ranks = {row: rank for rank, row in enumerate(other.positions[query])}
     for row, score in zip(shown.positions[query], shown.scores[query], strict=True):
-        expected = other.scores[query][places.get(row, -1)]
+        expected = other.scores[query][ranks.get(row, -1)]
         if not _near(score, expected, metric):
             return False
     return True

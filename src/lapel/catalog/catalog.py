@@ -21,7 +21,7 @@ import pandas as pd
 from lapel.errors import LapelError
 
 if TYPE_CHECKING:
-    from lapel.images.building import PhotoSource
+    from lapel.photos.building import PhotoSource
 
 REQUIRED_COLUMNS = ("image", "item", "category", "split", "role")
 SPLITS = ("train", "val", "test")

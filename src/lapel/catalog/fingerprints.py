@@ -4,7 +4,7 @@ import numpy as np
 
 from lapel.catalog import Catalog
 from lapel.errors import LapelError
-from lapel.images.decoding import fingerprint
+from lapel.photos.decoding import fingerprint
 
 
 def fingerprints(catalog: Catalog, rows: np.ndarray) -> np.ndarray:

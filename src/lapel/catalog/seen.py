@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from lapel.catalog import Catalog
+from lapel.catalog.fingerprints import fingerprints
 from lapel.errors import LapelError
-from lapel.images.fingerprints import fingerprints
 
 
 @dataclass(frozen=True)

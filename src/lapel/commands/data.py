@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lapel.commands.terminal import log_to_terminal, print_version, told_in_one_line
 from lapel.errors import DataNotFoundError, LapelError
 from lapel.inspection.memory import remember, remembered
-from lapel.terminal import log_to_terminal, print_version, told_in_one_line
 
 if TYPE_CHECKING:
-    from lapel.config import CatalogConfig
+    from lapel.config.catalog import CatalogConfig
 
 DATA_ACTIONS = {
     "prepare": "decodes a data set once, or says where to get it",
@@ -18,19 +18,12 @@ DATA_ACTIONS = {
     "audit": "looks for duplicates, and for items on both sides of a split",
 }
 
-DATA_OPTIONS = {
-    "data=NAME": "the data set, with options as data.root=FOLDER, data.size=80x60 (docs/data.md)",
-    "out=FOLDER": "of check and audit: where pictures and tables go, by default reports/NAME",
-    "bits=N": "of audit: bits of 64 in which the perceptual hashes of near duplicates may differ",
-    "difference=N": "of audit: grey levels, root mean square over the foreground, by which they may differ",
-}
-
 # A catalogue is hundreds of thousands of small objects that stay: looking through them at every 700 new ones, as Python
 # does by default, would take a tenth of the time of `prepare`.
 OBJECTS_BETWEEN_COLLECTIONS = 100_000
 
 
-def data_command() -> None:
+def main() -> None:
     """`lapel-data prepare|check|audit data=NAME [overrides]`."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, 50, 50)
     with told_in_one_line("lapel-data"):
@@ -51,20 +44,23 @@ def _run_data_action(action: str, overrides: list[str]) -> None:
     if told is not None:
         print(told)
         return
-    from lapel.composing import compose
-    from lapel.hydra_app import quoted_arguments
+    from lapel.commands.hydra_app import quoted_arguments
+    from lapel.config.composing import compose
 
     _look_at_data(action, compose("catalog", quoted_arguments(overrides, "catalog")), overrides)
 
 
 def _data_help() -> str:
-    actions = [f"  {name:10}{what}" for name, what in DATA_ACTIONS.items()]
-    options = [f"  {name:14}{what}" for name, what in DATA_OPTIONS.items()]
-    return "\n".join(["lapel-data ACTION data=NAME [overrides]", "", *actions, "", "Options:", *options])
+    from lapel.config.catalog import CatalogConfig
+    from lapel.config.texts import texts_of
+
+    actions = [f"  {name:12}{what}" for name, what in DATA_ACTIONS.items()]
+    options = [f"  {name:12}{what}" for name, what in texts_of(CatalogConfig).items()]
+    return "\n".join(["lapel-data ACTION data=NAME [overrides]", "", *actions, "", "Options, as key=value:", *options])
 
 
 def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) -> None:
-    from lapel.config import name_of
+    from lapel.config.choices import name_of
     from lapel.inspection import prepare
 
     try:

@@ -24,7 +24,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lapel.composing import (
+from lapel.commands.terminal import FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
+from lapel.config.commands import composed_commands
+from lapel.config.composing import (
     CONFIG_MODULE,
     FOLDER_KEYS,
     HYDRA_VERSION_BASE,
@@ -37,11 +39,9 @@ from lapel.composing import (
     to_config,
     to_plain,
 )
-from lapel.config import COMMANDS
 from lapel.errors import InterruptedTrainingError, LapelError
-from lapel.outside import outer_rank, processes_outside
-from lapel.runs import best_finished, new_folder, point_latest
-from lapel.terminal import FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
+from lapel.machine.launchers import outer_rank, processes_outside
+from lapel.runs.folder import best_finished, new_folder, point_latest
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool)
     """A command that composes its config on the command line, checks it, and works on it.
 
     Args:
-        command: a key of `COMMANDS`.
+        command: a key of `composed_commands()`.
         work: what is done with the config; its value goes to Hydra's sweeper.
         keeps_folders: whether each run has a folder of its own below `runs/`.
     """
@@ -163,7 +163,7 @@ def _check_trials(command: str, overrides: list[str]) -> None:
         parsed = OverridesParser.create().parse_overrides(_but_folders(overrides))
         trials = BasicSweeper.split_arguments(parsed, None)[0]
     except HydraException as error:
-        raise LapelError(explain(error, COMMANDS[command])) from error
+        raise LapelError(explain(error, composed_commands()[command])) from error
     for trial in trials if len(trials) <= MOST_CHECKED_TRIALS else trials[:1]:
         compose(command, list(trial))
 
@@ -197,7 +197,7 @@ def _start_hydra(command: str, task: Callable[[DictConfig], Any], arguments: lis
     try:
         hydra.main(version_base=HYDRA_VERSION_BASE, config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(task)()
     except (HydraException, OmegaConfBaseException) as error:
-        raise LapelError(explain(error, COMMANDS[command])) from error
+        raise LapelError(explain(error, composed_commands()[command])) from error
     finally:
         if not FULL_ERRORS:
             del os.environ["HYDRA_FULL_ERROR"]
@@ -214,7 +214,7 @@ def _raise_usage(message: str) -> NoReturn:
 
 def quoted_arguments(arguments: list[str], command: str) -> list[str]:
     """The arguments with free text quoted, and `--config-dir` as an override, which the check understands too."""
-    keys = free_text_keys(COMMANDS[command]) | set(FOLDER_KEYS)
+    keys = free_text_keys(composed_commands()[command]) | set(FOLDER_KEYS)
     for each in arguments:
         if each.startswith("="):
             raise LapelError(f"{each}: must be key=value")

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from lapel.config.options import Options, choice, option
+from lapel.config.choices import choice
+from lapel.config.options import Options, option
 
 
 @choice("augment", "none")

@@ -18,21 +18,13 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lapel.config import (
-    CHOICES,
-    COMMANDS,
-    BootstrapConfig,
-    ExportOptions,
-    MovedData,
-    StageConfig,
-    TrainConfig,
-    VerificationConfig,
-    WatchdogConfig,
-    check_range,
-)
+from lapel.config.choices import CHOICES, kind_of
+from lapel.config.commands import composed_commands
+from lapel.config.options import Options, check_range
+from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
-from lapel.paths import user_path
-from lapel.runs import read_yaml
+from lapel.files.paths import run_path
+from lapel.files.writing import read_yaml
 
 CONFIG_MODULE = "lapel.conf"
 HYDRA_VERSION_BASE = "1.3"
@@ -42,26 +34,19 @@ RUN_FOLDER = "hydra.run.dir"
 SWEEP_FOLDER = "hydra.sweep.dir"
 FOLDER_KEYS = (RUN_FOLDER, SWEEP_FOLDER)
 
-# Options that say where and how a training is computed, not what comes of it: a resume may change them.
-HOW_KEYS = (
-    "trainer.accelerator", "trainer.devices", "trainer.threads", "trainer.checkpoint_every",
-    "trainer.checkpoint_minutes", "trainer.compile", "data.root", "data.cache", "data.store", "data.workers",
-    "data.download", "data.timeout",
-)  # fmt: skip
-
 
 def compose(command: str, overrides: list[str]) -> Any:
     """The checked config of a command: `compose("train", ["variant=siam", "seed=1"])`.
 
     Args:
-        command: a key of `COMMANDS`.
+        command: a key of `composed_commands()`.
         overrides: in Hydra's grammar, as on the command line.
 
     Raises:
         LapelError: a misspelt key, a choice that does not exist, a wrong type, a value out of range: in one line.
     """
-    if command not in COMMANDS:
-        raise LapelError(f"command {command}: must be one of {', '.join(COMMANDS)}")
+    if command not in composed_commands():
+        raise LapelError(f"command {command}: must be one of {', '.join(composed_commands())}")
     if isinstance(overrides, str):
         raise LapelError("overrides must be a list of texts, as in ['variant=siam', 'seed=1']")
     for key in FOLDER_KEYS:
@@ -76,9 +61,9 @@ def compose(command: str, overrides: list[str]) -> Any:
         with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
             return to_config(hydra_compose(command, overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        raise LapelError(explain(error, COMMANDS[command])) from error
+        raise LapelError(explain(error, composed_commands()[command])) from error
     except AssertionError as error:  # OmegaConf's, at an option of a group in which nothing is chosen
-        if (key := _option_of_nothing(overrides, COMMANDS[command])) is None:
+        if (key := _option_of_nothing(overrides, composed_commands()[command])) is None:
             raise
         group = key.lstrip("+").partition(".")[0]
         raise LapelError(f"{key}: there is no {group} to change; choose one as well, with {group}=NAME") from error
@@ -100,7 +85,7 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
         LapelError: there is no such run, or something else is to be changed.
     """
     folder = str(given["resume"])
-    file = user_path(folder) / "config.yaml"
+    file = run_path(folder) / "config.yaml"
     if not file.is_file():
         raise LapelError(f"resume={folder}: is no run folder: it has no config.yaml")
     plain = read_yaml(file)
@@ -112,8 +97,8 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
             continue
         if isinstance(plain.get(group), dict) and name in plain[group] and plain[group][name] == value:
             continue
-        if key not in HOW_KEYS or name not in plain.get(group, {}):
-            allowed = ", ".join(each for each in HOW_KEYS if each.partition(".")[2] in plain[each.partition(".")[0]])
+        if key not in how_keys() or name not in plain.get(group, {}):
+            allowed = ", ".join(each for each in how_keys() if each.partition(".")[2] in plain[each.partition(".")[0]])
             raise LapelError(
                 f"resume={folder}: goes on as it was begun, {key} cannot be changed; allowed are {allowed}"
             )
@@ -121,6 +106,20 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
     config = from_plain(plain)
     config.resume = folder
     return config
+
+
+def how_keys() -> list[str]:
+    """Whole keys of the options that say where and how a training is computed, not what comes of it."""
+    return list(dict.fromkeys(key for key, metadata in _options_below(TrainConfig) if metadata.get("how")))
+
+
+def _options_below(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Whole key and metadata of every option of a command, those of every choice of its groups included."""
+    for each in fields(cls):
+        yield prefix + each.name, each.metadata
+        inner = [chosen for kind, chosen in CHOICES.items() if kind.startswith(f"{each.name}/")]
+        for chosen in [*inner, *([each.type] if is_dataclass(each.type) else [])]:
+            yield from _options_below(chosen, f"{prefix}{each.name}.")  # type: ignore[arg-type]
 
 
 def to_config(composed: DictConfig) -> Any:
@@ -154,16 +153,9 @@ def _leaves(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Any]]:
             yield f"{prefix}{name}", value, metadata.get(str(name), {})
 
 
-def free_text_keys(cls: type, prefix: str = "") -> set[str]:
+def free_text_keys(cls: type) -> set[str]:
     """Keys of a command whose values are free text, those of every choice of its groups included."""
-    keys = set()
-    for each in fields(cls):
-        if each.metadata.get("free_text"):
-            keys.add(prefix + each.name)
-        inner = [chosen for kind, chosen in CHOICES.items() if kind.startswith(f"{each.name}/")]
-        for chosen in [*inner, *([each.type] if is_dataclass(each.type) else [])]:
-            keys |= free_text_keys(chosen, f"{prefix}{each.name}.")
-    return keys
+    return {key for key, metadata in _options_below(cls) if metadata.get("free_text")}
 
 
 def explain(error: Exception, command: type) -> str:
@@ -219,9 +211,14 @@ def _option_of_nothing(overrides: list[str], command: type) -> str | None:
 
 def _options_of(class_name: str) -> list[str]:
     """Names of the options of a config class; none for another one."""
-    inside = [BootstrapConfig, ExportOptions, MovedData, StageConfig, VerificationConfig, WatchdogConfig]
-    known = {cls.__name__: cls for cls in [*CHOICES.values(), *COMMANDS.values(), *inside]}
+    known = {cls.__name__: cls for cls in _subclasses(Options)}
     return [each.name for each in fields(known[class_name])] if class_name in known else []
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _subclasses(each)
 
 
 def _an_option(class_name: str) -> str:
@@ -247,8 +244,7 @@ def to_plain(options: Any) -> Any:
     """A config dataclass as dicts, lists and scalars, each choice with its `kind`: what yaml and checkpoints hold."""
     if is_dataclass(options) and not isinstance(options, type):
         values = {each.name: to_plain(getattr(options, each.name)) for each in fields(options)}
-        kind = [kind for kind, cls in CHOICES.items() if cls is type(options)]
-        return {"kind": kind[0], **values} if kind else values
+        return {"kind": kind_of(options), **values} if type(options) in CHOICES.values() else values
     if isinstance(options, Enum):
         return options.name
     if isinstance(options, dict):

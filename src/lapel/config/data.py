@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import ListConfig
 
-from lapel.config.options import Options, choice, option
+from lapel.config.choices import choice
+from lapel.config.options import Options, option
 from lapel.errors import LapelError
 
 
@@ -40,7 +41,7 @@ def height_and_width(size: Any, key: str) -> list[int]:
 class MovedData(Options):
     """Where data is: all that can be said of a trained run's."""
 
-    root: str | None = option(None, free_text=True)
+    root: str | None = option(None, free_text=True, how=True)
     """Folder of the data; by default the places that the data set's own module names, or where the run found it."""
 
 
@@ -74,20 +75,20 @@ class DataConfig(MovedData):
             raise LapelError("data.channels=2: must be 1 (grey) or 3 (RGB)")
 
 
-@choice("data", "fashion_mnist")
+@choice("data", "fashion_mnist", build="lapel.datasets.fashion_mnist:load")
 @dataclass
 class FashionMnistConfig(DataConfig):
     """Fashion-MNIST (Xiao et al. 2017): 70,000 grey images of 28x28 in 10 classes; an item is its own category."""
 
     val_images: int = option(5000, at_least=10, at_most=50000)
     """Images of the training part kept for validation, the same number of each class."""
-    download: bool = True
+    download: bool = option(True, how=True)
     """Fetch the files when they are neither in `data.root` nor in Debian's package folder."""
-    timeout: float = option(5.0, above=0)
+    timeout: float = option(5.0, above=0, how=True)
     """Seconds that a mirror may take to answer."""
 
 
-@choice("data", "wardrobe")
+@choice("data", "wardrobe", build="lapel.datasets.wardrobe:load")
 @dataclass
 class WardrobeConfig(DataConfig):
     """Garments drawn by the program: items with several views each, in categories; needs no download."""
@@ -154,12 +155,12 @@ class PhotosConfig(DataConfig):
     """Share of the images (unseen: of the items) for validation, where there is no official one."""
     test_share: float = option(0.2, above=0, at_most=0.8)
     """Share of the images (unseen: of the items) for the test, where there is no official one."""
-    store: Store = Store.auto
+    store: Store = option(Store.auto, how=True)
     max_bad: float = option(0.001, at_least=0, at_most=1)
     """Share of photos that may be missing or unreadable; more of them stop the command."""
-    cache: str | None = option(None, free_text=True)
+    cache: str | None = option(None, free_text=True, how=True)
     """Folder of the decoded photos; by default `lapel` in the user's cache."""
-    workers: int | None = option(None, at_least=1)
+    workers: int | None = option(None, at_least=1, how=True)
     """Processes that decode while training runs, for `store=files`; by default the cores."""
 
     def __post_init__(self) -> None:
@@ -182,7 +183,7 @@ def _columns(name: str, value: Any) -> list[str]:
     return list(columns)
 
 
-@choice("data", "fashion_product")
+@choice("data", "fashion_product", build="lapel.datasets.fashion_product:load")
 @dataclass
 class FashionProductConfig(PhotosConfig):
     """Fashion Product Images (Kaggle): 44,441 shop photos in 143 article types; the small version is 80x60."""
@@ -192,7 +193,7 @@ class FashionProductConfig(PhotosConfig):
     category: Any = option("subCategory")
 
 
-@choice("data", "deepfashion_inshop")
+@choice("data", "deepfashion_inshop", build="lapel.datasets.deepfashion.inshop:load")
 @dataclass
 class InshopConfig(PhotosConfig):
     """DeepFashion In-shop Clothes Retrieval: 52,712 photos of 7,982 items; queries against a gallery, items unseen."""
@@ -218,7 +219,7 @@ class Annotations(Enum):
     fine = "fine"
 
 
-@choice("data", "deepfashion_category")
+@choice("data", "deepfashion_category", build="lapel.datasets.deepfashion.category:load")
 @dataclass
 class DeepFashionCategoryConfig(PhotosConfig):
     """DeepFashion Category and Attribute Prediction: photos of 50 categories, leave-one-out."""
@@ -230,7 +231,7 @@ class DeepFashionCategoryConfig(PhotosConfig):
     annotations: Annotations = Annotations.coarse
 
 
-@choice("data", "deepfashion_consumer2shop")
+@choice("data", "deepfashion_consumer2shop", build="lapel.datasets.deepfashion.consumer2shop:load")
 @dataclass
 class Consumer2shopConfig(PhotosConfig):
     """DeepFashion Consumer-to-shop: consumers' photos are searched for among shops' photos."""
@@ -241,7 +242,7 @@ class Consumer2shopConfig(PhotosConfig):
     crop: Crop = Crop.none
 
 
-@choice("data", "table")
+@choice("data", "table", build="lapel.datasets.table:load")
 @dataclass
 class TableConfig(PhotosConfig):
     """Your own photos, listed in a csv or parquet file; columns `split` and `role`, where there are any, are obeyed."""
@@ -253,7 +254,7 @@ class TableConfig(PhotosConfig):
     """Column of the photos' paths."""
 
 
-@choice("data", "folder")
+@choice("data", "folder", build="lapel.datasets.folder:load")
 @dataclass
 class FolderConfig(PhotosConfig):
     """Your own photos, in a folder for each item: `root/item/photo.jpg`, or `root/category/item/photo.jpg`.

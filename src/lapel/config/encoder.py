@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from lapel.config.options import Options, choice, name_of, option
+from lapel.config.choices import choice, name_of
+from lapel.config.options import Options, option
 from lapel.errors import LapelError
 
 
@@ -47,7 +48,7 @@ class EncoderConfig(Options):
         return name_of(self)
 
 
-@choice("encoder", "tiny")
+@choice("encoder", "tiny", build="lapel.encoders.trunks.tiny:tiny_trunk")
 @dataclass
 class TinyConfig(EncoderConfig):
     """A small residual network, trained from scratch."""
@@ -70,7 +71,7 @@ class Library(Enum):
     torchvision = "torchvision"
 
 
-@choice("encoder", "trunk")
+@choice("encoder", "trunk", build="lapel.encoders.trunks.libraries:library_trunk")
 @dataclass
 class TrunkConfig(EncoderConfig):
     """Any model of timm or torchvision, by name, without its classifier."""

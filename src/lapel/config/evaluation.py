@@ -3,7 +3,10 @@
 import math
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
+from lapel.config.choices import choice
+from lapel.config.commands import CommandConfig
 from lapel.config.data import DataConfig, MovedData
 from lapel.config.encoder import EncoderConfig
 from lapel.config.options import Options, option
@@ -117,9 +120,12 @@ class CompareFormat(Enum):
     json = "json"
 
 
+@choice("command", "compare", build="lapel.commands.compare:main")
 @dataclass
-class CompareConfig(BootstrapConfig):
+class CompareConfig(BootstrapConfig, CommandConfig):
     """Compares runs, or all runs of a sweep's folder; those that differ only by seed are one line."""
+
+    program: ClassVar[str] = "lapel-compare"
 
     metrics: list[str] = option(["recall@1", "map@r"])
     """Scores that are compared."""
@@ -135,9 +141,13 @@ class CompareConfig(BootstrapConfig):
             raise LapelError("metrics=[]: must have at least one name")
 
 
+@choice("command", "evaluate", build="lapel.commands.evaluate:main")
 @dataclass
-class EvaluateConfig(Options):
+class EvaluateConfig(CommandConfig):
     """Scores a trained run on one split of its data, its exported bundle, or a pretrained encoder on one of `data`."""
+
+    program: ClassVar[str] = "lapel-evaluate"
+    composed: ClassVar[bool] = True
 
     run: str = option("runs/latest", free_text=True)
     """Run folder."""

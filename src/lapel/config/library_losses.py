@@ -5,35 +5,55 @@ Left out are those that need more than embeddings and labels (VICReg, the self-s
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar, TypeVar
 
+from lapel.config.choices import choice
 from lapel.config.objective import ObjectiveConfig
-from lapel.config.options import choice, option
+from lapel.config.options import option
 from lapel.errors import LapelError
 
 
 @dataclass
 class LibraryLossConfig(ObjectiveConfig):
-    """A loss of pytorch-metric-learning."""
+    """A loss of pytorch-metric-learning, whose class its choice builds."""
+
+    on_unit_vectors: ClassVar[bool] = True
+    takes_miner: ClassVar[bool] = True
+    # What the library's class calls the number of labels and of dimensions, where it has weights for each label.
+    sized_by: ClassVar[tuple[str, str] | None] = None
+
+
+LossClass = TypeVar("LossClass", bound=type[LibraryLossConfig])
+
+
+def library_loss(name: str, theirs: str) -> Callable[[LossClass], LossClass]:
+    """The choice of a loss, by lapel's name and the library's."""
+    return choice("objective", name, build=f"pytorch_metric_learning.losses:{theirs}", also_as="loss")
 
 
 # ------------------------------------------------------------------------------------------ pairs and triplets
 
 
-@choice("objective", "angular", also_as="loss")
+@library_loss("angular", "AngularLoss")
 @dataclass
 class AngularConfig(LibraryLossConfig):
     """Angular loss (Wang et al., ICCV 2017)."""
+
+    takes_memory: ClassVar[bool] = True
 
     alpha: float = option(40.0, above=0, at_most=90)
     """Degrees that the angle at the negative is kept below."""
 
 
-@choice("objective", "circle", also_as="loss")
+@library_loss("circle", "CircleLoss")
 @dataclass
 class CircleConfig(LibraryLossConfig):
     """Circle loss (Sun et al., CVPR 2020)."""
+
+    takes_memory: ClassVar[bool] = True
 
     m: float = option(0.4, above=0, at_most=1)
     """Relaxation: positives are to be above 1 - m, negatives below m."""
@@ -41,37 +61,52 @@ class CircleConfig(LibraryLossConfig):
     """Scale of the cosines."""
 
 
-@choice("objective", "generalized_lifted", also_as="loss")
+@choice(
+    "objective",
+    "generalized_lifted",
+    build="pytorch_metric_learning.losses:GeneralizedLiftedStructureLoss",
+    also_as="loss",
+)
 @dataclass
 class GeneralizedLiftedConfig(LibraryLossConfig):
     """Generalized lifted structure loss (Hermans et al. 2017)."""
+
+    takes_memory: ClassVar[bool] = True
 
     neg_margin: float = option(1.0, at_least=0)
     pos_margin: float = option(0.0, at_least=0)
 
 
-@choice("objective", "intra_pair_variance", also_as="loss")
+@choice(
+    "objective", "intra_pair_variance", build="pytorch_metric_learning.losses:IntraPairVarianceLoss", also_as="loss"
+)
 @dataclass
 class IntraPairVarianceConfig(LibraryLossConfig):
     """Intra-pair variance loss (Yu & Tao, ICCV 2019): a companion of another loss."""
+
+    takes_memory: ClassVar[bool] = True
 
     pos_eps: float = option(0.01, at_least=0)
     neg_eps: float = option(0.01, at_least=0)
 
 
-@choice("objective", "lifted", also_as="loss")
+@library_loss("lifted", "LiftedStructureLoss")
 @dataclass
 class LiftedConfig(LibraryLossConfig):
     """Lifted structure loss (Oh Song et al., CVPR 2016)."""
+
+    takes_memory: ClassVar[bool] = True
 
     neg_margin: float = option(1.0, at_least=0)
     pos_margin: float = option(0.0, at_least=0)
 
 
-@choice("objective", "margin", also_as="loss")
+@library_loss("margin", "MarginLoss")
 @dataclass
 class MarginConfig(LibraryLossConfig):
     """Margin loss (Wu et al., ICCV 2017)."""
+
+    takes_memory: ClassVar[bool] = True
 
     margin: float = option(0.2, at_least=0)
     nu: float = option(0.0, at_least=0)
@@ -88,10 +123,12 @@ class MarginConfig(LibraryLossConfig):
             raise LapelError(f"loss.triplets_per_anchor={self.triplets_per_anchor}: must be all or above 0")
 
 
-@choice("objective", "multi_similarity", also_as="loss")
+@library_loss("multi_similarity", "MultiSimilarityLoss")
 @dataclass
 class MultiSimilarityConfig(LibraryLossConfig):
     """Multi-similarity loss (Wang et al., CVPR 2019)."""
+
+    takes_memory: ClassVar[bool] = True
 
     alpha: float = option(2.0, above=0)
     """Weight of positive pairs in the exponent."""
@@ -101,32 +138,38 @@ class MultiSimilarityConfig(LibraryLossConfig):
     """Cosine around which both are counted."""
 
 
-@choice("objective", "nca", also_as="loss")
+@library_loss("nca", "NCALoss")
 @dataclass
 class NCAConfig(LibraryLossConfig):
     """Neighbourhood components analysis (Goldberger et al., NeurIPS 2004)."""
 
+    takes_memory: ClassVar[bool] = True
+
     softmax_scale: float = option(1.0, above=0)
 
 
-@choice("objective", "npairs", also_as="loss")
+@library_loss("npairs", "NPairsLoss")
 @dataclass
 class NPairsConfig(LibraryLossConfig):
     """N-pair loss (Sohn, NeurIPS 2016), on unit vectors."""
 
 
-@choice("objective", "ntxent", also_as="loss")
+@library_loss("ntxent", "NTXentLoss")
 @dataclass
 class NTXentConfig(LibraryLossConfig):
     """NT-Xent, InfoNCE with labels (Chen et al., ICML 2020): each positive pair against all negatives."""
 
+    takes_memory: ClassVar[bool] = True
+
     temperature: float = option(0.07, above=0)
 
 
-@choice("objective", "ranked_list", also_as="loss")
+@library_loss("ranked_list", "RankedListLoss")
 @dataclass
 class RankedListConfig(LibraryLossConfig):
     """Ranked list loss (Wang et al., CVPR 2019); does not take a miner."""
+
+    takes_miner: ClassVar[bool] = False
 
     margin: float = option(0.4, at_least=0)
     Tn: float = option(10.0, at_least=0)
@@ -139,16 +182,28 @@ class RankedListConfig(LibraryLossConfig):
     """Temperature of the weights of positive pairs."""
 
 
-@choice("objective", "snr_contrastive", also_as="loss")
+@choice(
+    "objective",
+    "snr_contrastive",
+    build="pytorch_metric_learning.losses:SignalToNoiseRatioContrastiveLoss",
+    also_as="loss",
+)
 @dataclass
 class SNRContrastiveConfig(LibraryLossConfig):
     """Contrastive loss on signal-to-noise distances (Yuan et al., CVPR 2019)."""
+
+    takes_memory: ClassVar[bool] = True
 
     pos_margin: float = option(0.0, at_least=0)
     neg_margin: float = option(1.0, at_least=0)
 
 
-@choice("objective", "threshold_consistent_margin", also_as="loss")
+@choice(
+    "objective",
+    "threshold_consistent_margin",
+    build="pytorch_metric_learning.losses:ThresholdConsistentMarginLoss",
+    also_as="loss",
+)
 @dataclass
 class ThresholdConsistentMarginConfig(LibraryLossConfig):
     """Threshold-consistent margin (Zhang et al., ICLR 2024): a companion of another loss."""
@@ -159,17 +214,21 @@ class ThresholdConsistentMarginConfig(LibraryLossConfig):
     margin_minus: float = option(0.5, at_least=-1, at_most=1)
 
 
-@choice("objective", "tuplet_margin", also_as="loss")
+@library_loss("tuplet_margin", "TupletMarginLoss")
 @dataclass
 class TupletMarginConfig(LibraryLossConfig):
     """Tuplet margin loss (Yu & Tao, ICCV 2019)."""
+
+    takes_memory: ClassVar[bool] = True
 
     margin: float = option(5.73, at_least=0, at_most=180)
     """Degrees."""
     scale: float = option(64.0, above=0)
 
 
-@choice("objective", "dynamic_soft_margin", also_as="loss")
+@choice(
+    "objective", "dynamic_soft_margin", build="pytorch_metric_learning.losses:DynamicSoftMarginLoss", also_as="loss"
+)
 @dataclass
 class DynamicSoftMarginConfig(LibraryLossConfig):
     """Dynamic soft margin (Zhang & Rusinkiewicz, ICCV 2019)."""
@@ -183,7 +242,7 @@ class DynamicSoftMarginConfig(LibraryLossConfig):
 # ---------------------------------------------------------------------------------------------------- ranking
 
 
-@choice("objective", "fast_ap", also_as="loss")
+@library_loss("fast_ap", "FastAPLoss")
 @dataclass
 class FastAPConfig(LibraryLossConfig):
     """FastAP (Cakir et al., CVPR 2019)."""
@@ -191,7 +250,7 @@ class FastAPConfig(LibraryLossConfig):
     num_bins: int = option(10, at_least=2)
 
 
-@choice("objective", "histogram", also_as="loss")
+@library_loss("histogram", "HistogramLoss")
 @dataclass
 class HistogramConfig(LibraryLossConfig):
     """Histogram loss (Ustinova & Lempitsky, NeurIPS 2016)."""
@@ -209,10 +268,12 @@ class PNPVariant(Enum):
     O = "O"  # noqa: E741  # the paper's name
 
 
-@choice("objective", "pnp", also_as="loss")
+@library_loss("pnp", "PNPLoss")
 @dataclass
 class PNPConfig(LibraryLossConfig):
     """Penalising negatives before positives (Li et al., AAAI 2022); does not take a miner."""
+
+    takes_miner: ClassVar[bool] = False
 
     b: float = option(2.0, above=0)
     alpha: float = option(1.0, above=0)
@@ -220,7 +281,7 @@ class PNPConfig(LibraryLossConfig):
     variant: PNPVariant = PNPVariant.O
 
 
-@choice("objective", "smooth_ap", also_as="loss")
+@library_loss("smooth_ap", "SmoothAPLoss")
 @dataclass
 class SmoothAPConfig(LibraryLossConfig):
     """Smooth-AP (Brown et al., ECCV 2020); needs as many images of each item: sampler=balanced, evenly filled."""
@@ -231,70 +292,89 @@ class SmoothAPConfig(LibraryLossConfig):
 # -------------------------------------------------------------------------------------- proxies and classifiers
 
 
-@choice("objective", "arcface", also_as="loss")
+@library_loss("arcface", "ArcFaceLoss")
 @dataclass
 class ArcFaceConfig(LibraryLossConfig):
     """ArcFace (Deng et al., CVPR 2019)."""
+
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: float = option(28.6, at_least=0, at_most=180)
     """Degrees."""
     scale: float = option(64.0, above=0)
 
 
-@choice("objective", "cosface", also_as="loss")
+@library_loss("cosface", "CosFaceLoss")
 @dataclass
 class CosFaceConfig(LibraryLossConfig):
     """CosFace (Wang et al., CVPR 2018)."""
+
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: float = option(0.35, at_least=0, at_most=1)
     scale: float = option(64.0, above=0)
 
 
-@choice("objective", "large_margin_softmax", also_as="loss")
+@choice(
+    "objective", "large_margin_softmax", build="pytorch_metric_learning.losses:LargeMarginSoftmaxLoss", also_as="loss"
+)
 @dataclass
 class LargeMarginSoftmaxConfig(LibraryLossConfig):
     """Large-margin softmax (Liu et al., ICML 2016)."""
+
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: int = option(4, at_least=1)
     scale: float = option(1.0, above=0)
 
 
-@choice("objective", "normalized_softmax", also_as="loss")
+@library_loss("normalized_softmax", "NormalizedSoftmaxLoss")
 @dataclass
 class NormalizedSoftmaxConfig(LibraryLossConfig):
     """Normalised softmax (Zhai & Wu, BMVC 2019)."""
 
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
+
     temperature: float = option(0.05, above=0)
 
 
-@choice("objective", "p2s_grad", also_as="loss")
+@library_loss("p2s_grad", "P2SGradLoss")
 @dataclass
 class P2SGradConfig(LibraryLossConfig):
     """P2SGrad (Zhang et al., CVPR 2019)."""
 
+    takes_miner: ClassVar[bool] = False
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "descriptors_dim")
 
-@choice("objective", "proxy_anchor", also_as="loss")
+
+@library_loss("proxy_anchor", "ProxyAnchorLoss")
 @dataclass
 class ProxyAnchorConfig(LibraryLossConfig):
     """Proxy anchor (Kim et al., CVPR 2020)."""
+
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: float = option(0.1, at_least=0)
     alpha: float = option(32.0, above=0)
     """Scale of the cosines."""
 
 
-@choice("objective", "proxy_nca", also_as="loss")
+@library_loss("proxy_nca", "ProxyNCALoss")
 @dataclass
 class ProxyNCAConfig(LibraryLossConfig):
     """Proxy-NCA (Movshovitz-Attias et al., ICCV 2017)."""
 
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
+
     softmax_scale: float = option(1.0, above=0)
 
 
-@choice("objective", "soft_triple", also_as="loss")
+@library_loss("soft_triple", "SoftTripleLoss")
 @dataclass
 class SoftTripleConfig(LibraryLossConfig):
     """SoftTriple (Qian et al., ICCV 2019)."""
+
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     centers_per_class: int = option(10, at_least=1)
     la: float = option(20.0, above=0)
@@ -302,38 +382,25 @@ class SoftTripleConfig(LibraryLossConfig):
     margin: float = option(0.01, at_least=0)
 
 
-@choice("objective", "sphereface", also_as="loss")
+@library_loss("sphereface", "SphereFaceLoss")
 @dataclass
 class SphereFaceConfig(LibraryLossConfig):
     """SphereFace (Liu et al., CVPR 2017)."""
+
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: int = option(4, at_least=1)
     scale: float = option(1.0, above=0)
 
 
-@choice("objective", "sub_center_arcface", also_as="loss")
+@library_loss("sub_center_arcface", "SubCenterArcFaceLoss")
 @dataclass
 class SubCenterArcFaceConfig(LibraryLossConfig):
     """Sub-center ArcFace (Deng et al., ECCV 2020)."""
+
+    sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: float = option(28.6, at_least=0, at_most=180)
     """Degrees."""
     scale: float = option(64.0, above=0)
     sub_centers: int = option(3, at_least=1)
-
-
-# Losses that can compare a batch with embeddings of earlier ones, and those that refuse the tuples of a miner.
-WITH_MEMORY = (
-    AngularConfig,
-    CircleConfig,
-    GeneralizedLiftedConfig,
-    IntraPairVarianceConfig,
-    LiftedConfig,
-    MarginConfig,
-    MultiSimilarityConfig,
-    NCAConfig,
-    NTXentConfig,
-    SNRContrastiveConfig,
-    TupletMarginConfig,
-)
-WITHOUT_MINER = (RankedListConfig, PNPConfig, P2SGradConfig)

@@ -6,7 +6,8 @@ Distances are between unit vectors, as everywhere in that library's defaults.
 from dataclasses import dataclass
 from enum import Enum
 
-from lapel.config.options import Options, choice, option
+from lapel.config.choices import choice
+from lapel.config.options import Options, option
 from lapel.errors import LapelError
 
 
@@ -15,7 +16,7 @@ class MinerConfig(Options):
     """Which pairs or triplets of a batch an objective looks at."""
 
 
-@choice("miner", "angular")
+@choice("miner", "angular", build="pytorch_metric_learning.miners:AngularMiner")
 @dataclass
 class AngularMinerConfig(MinerConfig):
     """Triplets whose angle at the negative is larger than this (Wang et al. 2017)."""
@@ -33,7 +34,7 @@ class Strategy(Enum):
     all = "all"
 
 
-@choice("miner", "batch_easy_hard")
+@choice("miner", "batch_easy_hard", build="pytorch_metric_learning.miners:BatchEasyHardMiner")
 @dataclass
 class BatchEasyHardMinerConfig(MinerConfig):
     """Each anchor's easiest or hardest positive and negative (Xuan et al. 2020)."""
@@ -59,13 +60,13 @@ class BatchEasyHardMinerConfig(MinerConfig):
             )
 
 
-@choice("miner", "batch_hard")
+@choice("miner", "batch_hard", build="pytorch_metric_learning.miners:BatchHardMiner")
 @dataclass
 class BatchHardMinerConfig(MinerConfig):
     """Each anchor's farthest positive and nearest negative (Hermans et al. 2017)."""
 
 
-@choice("miner", "distance_weighted")
+@choice("miner", "distance_weighted", build="pytorch_metric_learning.miners:DistanceWeightedMiner")
 @dataclass
 class DistanceWeightedMinerConfig(MinerConfig):
     """Negatives drawn evenly over distances (Wu et al. 2017)."""
@@ -84,7 +85,7 @@ class DistanceWeightedMinerConfig(MinerConfig):
             )
 
 
-@choice("miner", "hdc")
+@choice("miner", "hdc", build="pytorch_metric_learning.miners:HDCMiner")
 @dataclass
 class HDCMinerConfig(MinerConfig):
     """The hardest share of the positive and of the negative pairs (Yuan et al. 2017)."""
@@ -92,7 +93,7 @@ class HDCMinerConfig(MinerConfig):
     filter_percentage: float = option(0.5, above=0, at_most=1)
 
 
-@choice("miner", "multi_similarity")
+@choice("miner", "multi_similarity", build="pytorch_metric_learning.miners:MultiSimilarityMiner")
 @dataclass
 class MultiSimilarityMinerConfig(MinerConfig):
     """Pairs that are harder than the anchor's hardest of the other kind, within epsilon (Wang et al. 2019)."""
@@ -100,7 +101,7 @@ class MultiSimilarityMinerConfig(MinerConfig):
     epsilon: float = option(0.1, at_least=0)
 
 
-@choice("miner", "pair_margin")
+@choice("miner", "pair_margin", build="pytorch_metric_learning.miners:PairMarginMiner")
 @dataclass
 class PairMarginMinerConfig(MinerConfig):
     """Positive pairs farther than one margin, and negative pairs nearer than the other."""
@@ -118,7 +119,7 @@ class TripletKind(Enum):
     easy = "easy"
 
 
-@choice("miner", "triplet_margin")
+@choice("miner", "triplet_margin", build="pytorch_metric_learning.miners:TripletMarginMiner")
 @dataclass
 class TripletMarginMinerConfig(MinerConfig):
     """Triplets by their margin."""
@@ -127,7 +128,7 @@ class TripletMarginMinerConfig(MinerConfig):
     type_of_triplets: TripletKind = TripletKind.all
 
 
-@choice("miner", "uniform_histogram")
+@choice("miner", "uniform_histogram", build="pytorch_metric_learning.miners:UniformHistogramMiner")
 @dataclass
 class UniformHistogramMinerConfig(MinerConfig):
     """Pairs drawn evenly over bins of distance."""

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from lapel.config.options import Options, choice, option
+from lapel.config.choices import choice
+from lapel.config.options import Options, option
 from lapel.errors import LapelError
 
 
@@ -50,13 +51,13 @@ class OptimConfig(Options):
             raise LapelError(f"optim.milestones={self.milestones}: must ascend")
 
 
-@choice("optim", "adamw")
+@choice("optim", "adamw", build="lapel.training.optimizers:adamw")
 @dataclass
 class AdamWConfig(OptimConfig):
     """AdamW (Loshchilov & Hutter 2019)."""
 
 
-@choice("optim", "adam")
+@choice("optim", "adam", build="lapel.training.optimizers:adam")
 @dataclass
 class AdamConfig(OptimConfig):
     """Adam (Kingma & Ba 2015): the decay is part of the gradient."""
@@ -64,7 +65,7 @@ class AdamConfig(OptimConfig):
     weight_decay: float = option(0.0, at_least=0)
 
 
-@choice("optim", "sgd")
+@choice("optim", "sgd", build="lapel.training.optimizers:sgd")
 @dataclass
 class SGDConfig(OptimConfig):
     """Stochastic gradient descent with momentum."""

@@ -1,20 +1,13 @@
-"""What every option is made of: a default, an allowed range, and the choices of a group by their names."""
+"""What every option is made of: a default, an allowed range, and whether a resume may change it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, ListConfig
 
 from lapel.errors import LapelError
-
-# kind ("group/name") -> dataclass: how a plain config finds its way back to the class it came from.
-CHOICES: dict[str, type] = {}
-
-AnyClass = TypeVar("AnyClass", bound=type)
 
 
 def option(
@@ -24,6 +17,7 @@ def option(
     at_least: float | None = None,
     at_most: float | None = None,
     free_text: bool = False,
+    how: bool = False,
 ) -> Any:
     """A dataclass field with a default and its allowed range.
 
@@ -31,8 +25,9 @@ def option(
         default: the value when nothing is said; left out where the value must come from a yaml file.
         above, at_least, at_most: bounds of a number, or of each number of a list. `None` always passes.
         free_text: the value is any text (a path, a query), so commands quote it before Hydra's grammar sees it.
+        how: the value says where and how something is computed, not what comes of it: a resume may change it.
     """
-    metadata = {"above": above, "at_least": at_least, "at_most": at_most, "free_text": free_text}
+    metadata = {"above": above, "at_least": at_least, "at_most": at_most, "free_text": free_text, "how": how}
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata=metadata)
     return field(default=MISSING if default is NO_DEFAULT else default, metadata=metadata)
@@ -82,32 +77,3 @@ class Options:
         for name in names:
             if not active and getattr(self, name) != getattr(type(self), name):
                 raise LapelError(f"{name}={getattr(self, name)}: does nothing without {needed}")
-
-
-def choice(group: str, name: str, also_as: str | None = None) -> Callable[[AnyClass], AnyClass]:
-    """Register a dataclass as the schema of `conf/<group>/<name>.yaml`.
-
-    Args:
-        group, name: of the choice.
-        also_as: a second group in which the bare dataclass is a choice of the same name.
-    """
-
-    def register(cls: AnyClass) -> AnyClass:
-        kind = f"{group}/{name}"
-        CHOICES[kind] = cls
-        ConfigStore.instance().store(group=f"schema/{group}", name=name, node=cls)
-        if also_as:
-            ConfigStore.instance().store(group=also_as, name=name, node=cls)
-        return cls
-
-    return register
-
-
-def kind_of(options: Any) -> str:
-    """ "group/name" of a config dataclass: `kind_of(TinyConfig()) == "encoder/tiny"`."""
-    return next(kind for kind, cls in CHOICES.items() if cls is type(options))
-
-
-def name_of(options: Any) -> str:
-    """The name under which a choice is known: `name_of(TinyConfig()) == "tiny"`."""
-    return kind_of(options).split("/", 1)[1]

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from lapel.config.options import Options, choice, option
+from lapel.config.choices import choice
+from lapel.config.options import Options, option
 
 
 class Accelerator(Enum):
@@ -39,8 +40,8 @@ class DistributedStrategy(Enum):
 class TrainerConfig(Options):
     """Where and for how long to train."""
 
-    accelerator: Accelerator = Accelerator.auto
-    devices: int = option(1, at_least=1)
+    accelerator: Accelerator = option(Accelerator.auto, how=True)
+    devices: int = option(1, at_least=1, how=True)
     """Processes, each with a device of its own (on the CPU: a share of the cores)."""
     strategy: DistributedStrategy = DistributedStrategy.ddp
     sync_batchnorm: bool = False
@@ -58,15 +59,15 @@ class TrainerConfig(Options):
     """Images that go through the encoder at once: their activations alone are held, and computed twice."""
     recompute: bool = False
     """Hold no activations inside the blocks of the trunk but compute them again (gradient checkpointing)."""
-    compile: bool = False
+    compile: bool = option(False, how=True)
     """Compile the trunk with torch.compile."""
-    checkpoint_every: int | None = option(None, at_least=1)
+    checkpoint_every: int | None = option(None, at_least=1, how=True)
     """Write `last.ckpt` every so many steps, besides at the end of each epoch."""
-    checkpoint_minutes: float | None = option(None, above=0)
+    checkpoint_minutes: float | None = option(None, above=0, how=True)
     """Write `last.ckpt` when so many minutes have passed since it was written."""
     log_every: int = option(50, at_least=1)
     """Steps between two points of a TensorBoard curve."""
     gallery_every: int = option(2, at_least=1)
     """Epochs between two pictures of val queries with their matches; one more comes at the end."""
-    threads: int | None = option(None, at_least=1)
+    threads: int | None = option(None, at_least=1, how=True)
     """CPU threads of each process; by default the cores, shared out over the processes."""

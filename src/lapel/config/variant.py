@@ -6,8 +6,9 @@ from enum import Enum
 
 from omegaconf import MISSING
 
+from lapel.config.choices import choice
 from lapel.config.objective import ObjectiveConfig
-from lapel.config.options import Options, choice
+from lapel.config.options import Options
 from lapel.errors import LapelError
 
 

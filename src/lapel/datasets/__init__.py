@@ -1,19 +1,8 @@
 """Data sources: each module turns one into a Catalog."""
 
 from lapel.catalog import Catalog
-from lapel.config import (
-    Consumer2shopConfig,
-    DataConfig,
-    DeepFashionCategoryConfig,
-    FashionMnistConfig,
-    FashionProductConfig,
-    FolderConfig,
-    InshopConfig,
-    TableConfig,
-    WardrobeConfig,
-)
-from lapel.datasets import fashion_mnist, fashion_product, folder, table, wardrobe
-from lapel.datasets.deepfashion import category, consumer2shop, inshop
+from lapel.config.choices import build, kind_of
+from lapel.config.data import DataConfig
 
 
 def load(config: DataConfig) -> Catalog:
@@ -22,22 +11,4 @@ def load(config: DataConfig) -> Catalog:
     Raises:
         LapelError: the data cannot be had, or is not what it should be.
     """
-    match config:
-        case FashionMnistConfig():
-            return fashion_mnist.load(config)
-        case WardrobeConfig():
-            return wardrobe.load(config)
-        case FashionProductConfig():
-            return fashion_product.load(config)
-        case InshopConfig():
-            return inshop.load(config)
-        case DeepFashionCategoryConfig():
-            return category.load(config)
-        case Consumer2shopConfig():
-            return consumer2shop.load(config)
-        case TableConfig():
-            return table.load(config)
-        case FolderConfig():
-            return folder.load(config)
-        case _:
-            raise TypeError(f"no data source for {type(config).__name__}")
+    return build(kind_of(config), config=config)

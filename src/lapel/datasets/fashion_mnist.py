@@ -20,11 +20,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lapel.cache import cache_folder as lapel_cache
 from lapel.catalog import Catalog, stratified
-from lapel.config import FashionMnistConfig
+from lapel.config.data import FashionMnistConfig
 from lapel.errors import DataNotFoundError, LapelError
-from lapel.paths import user_path
+from lapel.files.cache import cache_folder as lapel_cache
+from lapel.files.paths import user_path
 
 logger = logging.getLogger(__name__)
 

@@ -6,9 +6,9 @@ from typing import Any
 import pandas as pd
 
 from lapel.catalog import Catalog
-from lapel.config import FashionProductConfig
+from lapel.config.data import FashionProductConfig
+from lapel.datasets.origins import find_tree
 from lapel.datasets.photos import Listing, to_catalog
-from lapel.datasets.places import find_tree
 from lapel.errors import LapelError
 
 STYLES = "styles.csv"

@@ -5,10 +5,10 @@ from collections import Counter
 import pandas as pd
 
 from lapel.catalog import SPLITS, Catalog, Dropped
-from lapel.config import FolderConfig
+from lapel.config.data import FolderConfig
 from lapel.datasets.photos import Listing, to_catalog
-from lapel.datasets.tree import Tree
 from lapel.errors import LapelError
+from lapel.photos.tree import Tree
 
 PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 

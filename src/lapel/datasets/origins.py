@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from lapel.cache import cache_folder
-from lapel.datasets.tree import Tree
 from lapel.errors import DataNotFoundError, LapelError
+from lapel.files.cache import cache_folder
+from lapel.photos.tree import Tree
 
 # Folder of the working directory below which data sets are looked for.
 DATA = Path("data")

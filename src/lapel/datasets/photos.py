@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lapel.cache import cache_folder
 from lapel.catalog import SAME_PIXELS, SEVERAL_ITEMS, Catalog, Dropped
-from lapel.config import PhotosConfig, Store
+from lapel.config.data import PhotosConfig, Store
 from lapel.datasets.splits import divide, identical_groups, save_division
-from lapel.datasets.tree import LocatedFiles, Tree, leaves_root
 from lapel.errors import LapelError
-from lapel.images.building import BuiltStore, Photos, PhotoSource, build_store
+from lapel.files.cache import cache_folder
+from lapel.photos.building import BuiltStore, Photos, PhotoSource, build_store
+from lapel.photos.tree import LocatedFiles, Tree, leaves_root
 
 logger = logging.getLogger(__name__)
 

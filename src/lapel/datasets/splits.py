@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from lapel.catalog import linked
-from lapel.config import SplitRule
+from lapel.config.data import SplitRule
 
 
 def identical_groups(fingerprints: np.ndarray) -> np.ndarray:

@@ -11,11 +11,11 @@ import pandas as pd
 import pyarrow as pa
 
 from lapel.catalog import Catalog
-from lapel.config import TableConfig
+from lapel.config.data import TableConfig
 from lapel.datasets.photos import Listing, to_catalog
-from lapel.datasets.tree import Tree
 from lapel.errors import LapelError
-from lapel.paths import user_path
+from lapel.files.paths import user_path
+from lapel.photos.tree import Tree
 
 # What counts as a number in a csv: no leading zeros, which codes have.
 NUMBER = re.compile(r"[+-]?(0|[1-9]\d{0,17})(\.\d+)?")

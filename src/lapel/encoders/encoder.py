@@ -2,19 +2,16 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import DataConfig, EncoderConfig, Head, Invert, Metric, Pool, TrunkConfig
+from lapel.config.data import DataConfig, Invert
+from lapel.config.encoder import EncoderConfig, Head, Pool, TrunkConfig
+from lapel.config.variant import Metric
+from lapel.encoders.trunks import Trunk, build_trunk, frozen_modules
 from lapel.errors import LapelError
 from lapel.images.preprocess import Preprocess
-from lapel.images.store import ImageStore
-from lapel.trunks import Trunk, build_trunk, frozen_modules
-
-# Images embedded at once outside of training: larger batches leave the CPU's cache, and are slower.
-EMBED_BATCH = 128
 
 
 class Average(nn.Module):
@@ -129,11 +126,18 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 `[batch, 1 or 3, height, width]` to float32 `[batch, dimensions]`, of unit length for cosine."""
-        return self.finish(self.unfinished(images))
+        return self.embed_fitted(self.preprocess.fit(images))
+
+    def embed_fitted(self, images: Tensor) -> Tensor:
+        """As `forward`, of images that have their channels and size: what `preprocess.fit` gives."""
+        return self.finish(self.unfinished_of_fitted(images))
 
     def unfinished(self, images: Tensor) -> Tensor:
         """As `forward`, before normalisation."""
-        images = self.preprocess.fit(images)
+        return self.unfinished_of_fitted(self.preprocess.fit(images))
+
+    def unfinished_of_fitted(self, images: Tensor) -> Tensor:
+        """As `unfinished`, of images that have their channels and size."""
         raw = self.raw(images)
         if self.mirror:
             raw = (raw + self.raw(images.flip(3))) / 2
@@ -216,17 +220,3 @@ def try_out(encoder: Encoder, config: EncoderConfig, key: str, channels: int, si
         encoder.train(training)
     if not torch.isfinite(found).all():
         raise LapelError(f"encoder={config.label}: gives embeddings that are not finite for {key}={shown}")
-
-
-@torch.inference_mode()
-def embed(encoder: nn.Module, store: ImageStore, rows: np.ndarray) -> Tensor:
-    """float32 `[rows, dimensions]`: embeddings of catalogue rows, on the store's device, in fp32 and evaluation mode.
-
-    The encoder is left in the mode in which it came.
-    """
-    training = encoder.training
-    encoder.eval()
-    chunks = [rows[start : start + EMBED_BATCH] for start in range(0, len(rows), EMBED_BATCH)]
-    parts = [encoder(images) for images in store.gather_all(chunks)]
-    encoder.train(training)
-    return torch.cat(parts)

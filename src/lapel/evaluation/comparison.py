@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lapel.composing import flat
-from lapel.config import CompareConfig
+from lapel.config.composing import flat
+from lapel.config.evaluation import CompareConfig
 from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
-from lapel.paths import user_path
-from lapel.runs import QUERIES_FILE, read_yaml
+from lapel.files.paths import user_path
+from lapel.files.writing import read_yaml
+from lapel.runs.folder import QUERIES_FILE
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lapel.bundle import ENCODER_FILE, INDEX_FILE, ITEMS_FILE, Bundle
+from lapel.bundle.bundle import Bundle
+from lapel.bundle.index import MEASURES, NEAR_TIE, is_exact, search_index, settings_of
+from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE
 from lapel.catalog import Catalog
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.protocols import Protocol
-from lapel.index import MEASURES, NEAR_TIE, is_exact, search_index, settings_of
 from lapel.retrieval import NO_POSITION, Depth, Neighbors, Scores, grade_lists, search
 from lapel.retrieval.pairs import are_matches
 from lapel.retrieval.scoring import grade_ranks
@@ -141,7 +142,7 @@ class DeployedIndex:
         found = np.count_nonzero((own & (near.positions != NO_POSITION)).any(1) | alike)
         if found < LEAST_FOUND * len(chosen):
             raise LapelError(
-                f"{self.file}: does not hold the embeddings of {ENCODER_FILE}: of {len(chosen)} gallery images "
+                f"{self.file}: does not hold the embeddings of the bundle's encoder: of {len(chosen)} gallery images "
                 f"{found} are among the {within} nearest to their own embedding; export the bundle again"
             )
 
@@ -218,18 +219,13 @@ def check_parts(bundle: Bundle) -> None:
         raise LapelError(f"{file}: compares as {told} does, and the manifest's metric is {bundle.metric.name}")
     dimensions = _dimensions(bundle)
     if dimensions != index.d:
-        raise LapelError(f"{file}: has {index.d} dimensions, and {ENCODER_FILE} gives embeddings of {dimensions}")
+        raise LapelError(f"{file}: has {index.d} dimensions, and {bundle.runner.file} gives embeddings of {dimensions}")
 
 
 def _dimensions(bundle: Bundle) -> int:
     """Of what the encoder gives for an image."""
     taken = bundle.manifest["input"]
-    image = torch.zeros(1, taken["channels"], taken["height"], taken["width"], dtype=torch.uint8)
-    try:
-        return bundle.embed(image).shape[1]
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LapelError(f"{bundle.folder / ENCODER_FILE}: cannot embed an image ({reason})") from error
+    return bundle.embed(np.zeros((1, taken["channels"], taken["height"], taken["width"]), np.uint8)).shape[1]
 
 
 # ---------------------------------------------------------------------------------------------- scoring

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from lapel.catalog import Catalog
-from lapel.config import EvaluateConfig
+from lapel.config.evaluation import EvaluateConfig
 from lapel.evaluation.deployed import Approximation
 from lapel.evaluation.familiarity import Familiarity
 from lapel.evaluation.protocols import Embedded, Protocol

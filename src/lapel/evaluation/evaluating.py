@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lapel.config import EvaluateConfig, Label, Metric
-from lapel.devices import choose_device
+from lapel.catalog.seen import images_hash
+from lapel.config.evaluation import EvaluateConfig
+from lapel.config.objective import Label
+from lapel.config.variant import Metric
 from lapel.errors import NothingToScoreError
 from lapel.evaluation.classification import confusion, nearest_classes
 from lapel.evaluation.deployed import approximation
@@ -26,12 +28,13 @@ from lapel.evaluation.sharing import Alone, Together, team
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import ScoredPairs, choose_pairs, similarities, verification
-from lapel.examples import MATCHES, examples, spread
+from lapel.files.writing import write_json, written_whole
 from lapel.images.store import ImageStore, open_store
+from lapel.machine.devices import choose_device
+from lapel.pictures.examples import MATCHES, examples, spread
 from lapel.report import FIGURES, REPORT_FILE, write_report
 from lapel.retrieval import NO_POSITION, rows_once
-from lapel.runs import QUERIES_FILE, write_json, written_whole
-from lapel.seen import images_hash
+from lapel.runs.folder import QUERIES_FILE
 
 logger = logging.getLogger(__name__)
 

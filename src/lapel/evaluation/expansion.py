@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.retrieval import NO_POSITION, search
 
 # Images that are worked on at once.

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lapel.catalog.fingerprints import fingerprints
 from lapel.evaluation.protocols import Protocol
 from lapel.evaluation.subjects import Subject
-from lapel.images.fingerprints import fingerprints
 
 
 @dataclass(frozen=True)

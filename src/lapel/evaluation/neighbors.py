@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lapel.evaluation.protocols import Embedded, Protocol
+from lapel.files.writing import written_whole
 from lapel.retrieval import NO_POSITION, Neighbors
-from lapel.retrieval.search import nearest_by_tile
-from lapel.runs import written_whole
+from lapel.retrieval.exact import nearest_by_tile
 
 NEIGHBORS_FILE = "neighbors.parquet"
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lapel.catalog import Catalog
-from lapel.config import EvaluateConfig, Metric, PostConfig
+from lapel.config.evaluation import EvaluateConfig, PostConfig
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.expansion import augment_database, expand_queries
 from lapel.evaluation.principal import Components, principal_components, sizes

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lapel.config import Metric
+from lapel.config.variant import Metric
 
 # Variances below this share of the largest are taken for it: dividing by nothing would make noise of it.
 LEAST_VARIANCE = 1e-6

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lapel.catalog import Catalog
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.errors import LapelError, NothingToScoreError
 from lapel.retrieval import LEVELS, NO_POSITION, Depth, Graded, Neighbors, Scores, equal_pairs, grade
 from lapel.retrieval.tiles import Tiles

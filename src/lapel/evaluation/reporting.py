@@ -12,7 +12,7 @@ from lapel.images.store import ImageStore
 from lapel.report import Content, Hub, MapPoints, Occurrences, Picture, Query, occurrences, project, thumbnails
 from lapel.retrieval import NO_POSITION
 from lapel.retrieval.pairs import are_matches
-from lapel.runs import read_train_summary
+from lapel.runs.folder import read_train_summary
 
 # Length of the lists that recall@K is drawn of, and that hubs are counted in.
 LISTED = 50

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lapel.config import Accelerator, EvaluateConfig
-from lapel.devices import choose_device
-from lapel.encoder import EMBED_BATCH, embed
+from lapel.config.evaluation import EvaluateConfig
+from lapel.config.trainer import Accelerator
+from lapel.encoders.embed import EMBED_BATCH, embed
 from lapel.errors import LapelError
 from lapel.evaluation.protocols import Comparison, Embedded, Graded, Protocol, joined, score_protocol
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.images.store import ImageStore, open_store
+from lapel.machine.devices import choose_device
 from lapel.retrieval import Scores
 from lapel.retrieval.tiles import QUERY_TILE, Tiles
 

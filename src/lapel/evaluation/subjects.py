@@ -12,27 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from lapel import datasets
-from lapel.bundle import MANIFEST_FILE, Bundle, load
+from lapel.bundle.bundle import Bundle, load
+from lapel.bundle.layout import MANIFEST_FILE
+from lapel.bundle.runners import Runner, TorchScriptRunner
 from lapel.catalog import Catalog
-from lapel.checkpoint import TrainedRun, open_run
-from lapel.composing import HOW_KEYS, flat, from_plain, to_plain
-from lapel.config import (
-    CrossEntropyConfig,
-    DataConfig,
-    EncoderConfig,
-    EvaluateConfig,
-    Label,
-    Metric,
-    Split,
-    TrainConfig,
-    TrunkConfig,
-    name_of,
-)
-from lapel.encoder import Encoder, build
+from lapel.catalog.seen import Seen, images_hash
+from lapel.config.choices import name_of
+from lapel.config.composing import flat, from_plain, how_keys, to_plain
+from lapel.config.data import DataConfig
+from lapel.config.encoder import EncoderConfig, TrunkConfig
+from lapel.config.evaluation import EvaluateConfig, Split
+from lapel.config.objective import CrossEntropyConfig, Label
+from lapel.config.train import TrainConfig
+from lapel.config.variant import Metric
+from lapel.encoders.encoder import Encoder, build
 from lapel.errors import LapelError
 from lapel.evaluation.deployed import DeployedIndex, deployed_index
-from lapel.runs import evaluation_folder, new_folder, read_yaml
-from lapel.seen import Seen, images_hash
+from lapel.files.writing import read_yaml
+from lapel.runs.checkpoint import TrainedRun, open_run
+from lapel.runs.folder import evaluation_folder, new_folder
 
 logger = logging.getLogger(__name__)
 
@@ -204,7 +202,7 @@ def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
     name = run.name if inside else f"{trained.name}-bundle"
     return Subject(
         name=f"{bundle.folder.name} of {name}" if inside else name,
-        encoder=bundle.encoder,
+        encoder=_exported(bundle.runner),
         finish=_as_it_is,
         metric=bundle.metric,
         data=scored.data,
@@ -230,7 +228,7 @@ def _is_run_of(folder: Path, trained: TrainConfig) -> bool:
     if not file.is_file():
         return False
     own = flat(read_yaml(file))
-    aside = {"resume", *HOW_KEYS}
+    aside = {"resume", *how_keys()}
     same = all(own.get(key) == value for key, value in flat(to_plain(trained)).items() if key not in aside)
     if not same:
         logger.warning("%s: is another run than the one that the bundle in it was exported from", folder)
@@ -277,6 +275,22 @@ def _pretrained(config: EvaluateConfig, chosen: EncoderConfig) -> Subject:
         place=lambda: evaluation_folder(new_folder(name), config),
         origin={"checkpoint": None, "encoder": to_plain(headless)},
     )
+
+
+def _exported(runner: Runner) -> nn.Module:
+    return runner.module if isinstance(runner, TorchScriptRunner) else Run(runner)
+
+
+class Run(nn.Module):
+    """An exported encoder of a format that is not torch's own."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__()
+        self.runner = runner
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 `[batch, channels, height, width]` to float32 `[batch, dimensions]`, as the metric wants them."""
+        return torch.from_numpy(self.runner.embed(list(images.cpu().numpy()))).to(images.device)
 
 
 class Raw(nn.Module):

@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import auc, roc_curve
 from torch import Tensor
 
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.errors import NothingToScoreError
 from lapel.retrieval.pairs import share_item
 

@@ -1,14 +1,13 @@
 """lapel's folder in the user's cache, and entries in it that are built once, whole, and shared by concurrent runs."""
 
-import fcntl
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
-from lapel.paths import user_path
+from lapel.files.paths import user_path
+from lapel.files.writing import replaced, sole_writer
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +21,9 @@ def cache_folder(given: str | None = None) -> Path:
 
 
 def built_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool] = Path.is_dir) -> Path:
-    """A folder that `build` fills, where it is not there yet.
+    """A folder that `build` fills, where it is not there yet; whoever sees it sees it whole.
 
-    It is filled under a temporary name and renamed: whoever sees the folder sees it whole, and a builder that is killed
-    leaves nothing that counts. Other processes that want it wait.
+    Other processes that want it wait.
 
     Args:
         folder: of the entry.
@@ -34,30 +32,12 @@ def built_once(folder: Path, build: Callable[[Path], None], is_whole: Callable[[
     """
     if folder.is_dir() and is_whole(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder.with_name(f".{folder.name}.lock")):
+    with sole_writer(folder):
         if folder.is_dir():
             if is_whole(folder):
                 return folder
             logger.warning("%s: is damaged, and is made again", folder)
-            shutil.rmtree(folder)
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)  # of a builder that was killed: this process holds the lock
-        partial.mkdir()
-        try:
+            shutil.rmtree(folder)  # now: there may not be room for both
+        with replaced(folder) as partial:
             build(partial)
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return folder
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the operating system gives back when the process ends, however it ends."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lapel.config import AugmentConfig
+from lapel.config.augment import AugmentConfig
 
 # Names of the independent streams of random numbers: each draw is a function of (seed, stream, step, position).
 AUGMENT_STREAM = 1

@@ -1,14 +1,10 @@
 """What happens to uint8 images of any size before the trunk sees them, in training and in a bundle alike."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import Invert, Resize
-from lapel.errors import LapelError
-from lapel.images.decoding import decode
+from lapel.config.data import Invert, Resize
 
 # The frame of a photo counts as white paper from this mean grey level on.
 WHITE_LEVEL = 200.0
@@ -105,23 +101,3 @@ class Preprocess(nn.Module):
             images, [height, width], mode="bilinear", antialias=True
         )
         return canvas
-
-
-def as_batch(images: Any, channels: int) -> list[Tensor]:
-    """Anything that shows images as a list of uint8 tensors `[1, 1 or 3, height, width]`.
-
-    Args:
-        images: one of, or a list of: image file, Pillow image, uint8 array `[height, width(, 3)]`; or a uint8 tensor
-            `[batch, channels, height, width]`.
-        channels: 1 or 3, for what has to be decoded.
-    """
-    if isinstance(images, Tensor):
-        if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] not in (1, 3) or not images.numel():
-            shown = f"{images.dtype} {list(images.shape)}".removeprefix("torch.")
-            raise LapelError(f"images are {shown}, must be uint8 [batch, 1 or 3, height, width]")
-        return [image[None] for image in images]
-    if not isinstance(images, list | tuple):
-        images = [images]
-    if not images:
-        raise LapelError("no images are given")
-    return [torch.from_numpy(decode(image, channels))[None] for image in images]

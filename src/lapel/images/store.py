@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lapel.catalog import Catalog
-from lapel.config import DataConfig, PhotosConfig, Store
-from lapel.cores import available_cores
+from lapel.config.data import DataConfig, PhotosConfig, Store
 from lapel.errors import LapelError
-from lapel.images.building import Photos, PhotoSource
 from lapel.images.preprocess import Preprocess
+from lapel.machine.cores import available_cores
+from lapel.photos.building import Photos, PhotoSource
 from lapel.sampling import Batch
 
 # Images preprocessed at once while a store is built: bounds the memory that resizing needs.

@@ -17,11 +17,12 @@ from rich.progress import track
 from rich.table import Table
 
 from lapel.catalog import Catalog, linked
-from lapel.config import CatalogConfig, Resize
-from lapel.figures import contact_sheet
-from lapel.images.decoding import fit
+from lapel.config.catalog import CatalogConfig
+from lapel.config.data import Resize
+from lapel.files.writing import written_whole
 from lapel.inspection.pixels import PixelReader
-from lapel.runs import written_whole
+from lapel.photos.decoding import fit
+from lapel.pictures.sheets import contact_sheet
 
 # Side of the grey picture that is transformed, and of the corner of low frequencies that is kept.
 TRANSFORMED = 32

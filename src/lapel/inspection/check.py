@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 
 from lapel.catalog import SPLITS, Catalog
-from lapel.config import CatalogConfig
-from lapel.figures import contact_sheet
+from lapel.config.catalog import CatalogConfig
+from lapel.files.writing import written_whole
 from lapel.inspection.pixels import PixelReader
-from lapel.runs import written_whole
+from lapel.pictures.sheets import contact_sheet
 
 # Photos of a line of the contact sheet, and lines: one for each of the most frequent categories.
 SHEET_COLUMNS = 12

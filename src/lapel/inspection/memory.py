@@ -9,7 +9,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
-from lapel.cache import cache_folder
+from lapel.files.cache import cache_folder
 
 
 def remembered(overrides: list[str]) -> str | None:

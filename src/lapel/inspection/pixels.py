@@ -3,8 +3,8 @@
 import numpy as np
 
 from lapel.catalog import Catalog
-from lapel.config import DataConfig
-from lapel.images.decoding import decode
+from lapel.config.data import DataConfig
+from lapel.photos.decoding import decode
 
 
 class PixelReader:

@@ -6,12 +6,14 @@ import logging
 from pathlib import Path
 
 from lapel import datasets
-from lapel.cache import cache_folder
 from lapel.catalog import SPLITS, Catalog
-from lapel.config import CatalogConfig, DataConfig, PhotosConfig, TableConfig, name_of
-from lapel.datasets.places import ORIGINS, places
+from lapel.config.catalog import CatalogConfig
+from lapel.config.choices import name_of
+from lapel.config.data import DataConfig, PhotosConfig, TableConfig
+from lapel.datasets.origins import ORIGINS, places
 from lapel.errors import DataNotFoundError
-from lapel.paths import user_path
+from lapel.files.cache import cache_folder
+from lapel.files.paths import user_path
 
 logger = logging.getLogger(__name__)
 

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import CrossEntropyConfig
+from lapel.config.objective import CrossEntropyConfig
 from lapel.losses.distances import IndicesTuple
 
 

@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import ContrastiveConfig, ContrastiveForm, Pairs, Reduction
+from lapel.config.objective import ContrastiveConfig, ContrastiveForm, Pairs, Reduction
 from lapel.losses.distances import IndicesTuple, References, compared, root
 
 

@@ -5,112 +5,15 @@ from enum import Enum
 from typing import Any
 
 import torch
-from pytorch_metric_learning import losses, miners
 from pytorch_metric_learning.utils import loss_and_miner_utils
 from torch import Tensor, nn
 
-from lapel.config import (
-    AngularConfig,
-    AngularMinerConfig,
-    ArcFaceConfig,
-    BatchEasyHardMinerConfig,
-    BatchHardMinerConfig,
-    CircleConfig,
-    CosFaceConfig,
-    DistanceWeightedMinerConfig,
-    DynamicSoftMarginConfig,
-    FastAPConfig,
-    GeneralizedLiftedConfig,
-    HDCMinerConfig,
-    HistogramConfig,
-    IntraPairVarianceConfig,
-    LargeMarginSoftmaxConfig,
-    LibraryLossConfig,
-    LiftedConfig,
-    MarginConfig,
-    MinerConfig,
-    MultiSimilarityConfig,
-    MultiSimilarityMinerConfig,
-    NCAConfig,
-    NormalizedSoftmaxConfig,
-    NPairsConfig,
-    NTXentConfig,
-    ObjectiveConfig,
-    P2SGradConfig,
-    PairMarginMinerConfig,
-    PNPConfig,
-    ProxyAnchorConfig,
-    ProxyNCAConfig,
-    RankedListConfig,
-    SmoothAPConfig,
-    SNRContrastiveConfig,
-    SoftTripleConfig,
-    SphereFaceConfig,
-    SubCenterArcFaceConfig,
-    ThresholdConsistentMarginConfig,
-    TripletMarginMinerConfig,
-    TupletMarginConfig,
-    UniformHistogramMinerConfig,
-)
+from lapel.config.choices import builder, kind_of
+from lapel.config.library_losses import DynamicSoftMarginConfig, LibraryLossConfig, SmoothAPConfig
+from lapel.config.miner import MinerConfig
+from lapel.config.objective import ObjectiveConfig
 from lapel.errors import LapelError
 from lapel.losses.distances import IndicesTuple, References
-
-LOSSES: dict[type[LibraryLossConfig], Any] = {
-    AngularConfig: losses.AngularLoss,
-    ArcFaceConfig: losses.ArcFaceLoss,
-    CircleConfig: losses.CircleLoss,
-    CosFaceConfig: losses.CosFaceLoss,
-    DynamicSoftMarginConfig: losses.DynamicSoftMarginLoss,
-    FastAPConfig: losses.FastAPLoss,
-    GeneralizedLiftedConfig: losses.GeneralizedLiftedStructureLoss,
-    HistogramConfig: losses.HistogramLoss,
-    IntraPairVarianceConfig: losses.IntraPairVarianceLoss,
-    LargeMarginSoftmaxConfig: losses.LargeMarginSoftmaxLoss,
-    LiftedConfig: losses.LiftedStructureLoss,
-    MarginConfig: losses.MarginLoss,
-    MultiSimilarityConfig: losses.MultiSimilarityLoss,
-    NCAConfig: losses.NCALoss,
-    NormalizedSoftmaxConfig: losses.NormalizedSoftmaxLoss,
-    NPairsConfig: losses.NPairsLoss,
-    NTXentConfig: losses.NTXentLoss,
-    P2SGradConfig: losses.P2SGradLoss,
-    PNPConfig: losses.PNPLoss,
-    ProxyAnchorConfig: losses.ProxyAnchorLoss,
-    ProxyNCAConfig: losses.ProxyNCALoss,
-    RankedListConfig: losses.RankedListLoss,
-    SmoothAPConfig: losses.SmoothAPLoss,
-    SNRContrastiveConfig: losses.SignalToNoiseRatioContrastiveLoss,
-    SoftTripleConfig: losses.SoftTripleLoss,
-    SphereFaceConfig: losses.SphereFaceLoss,
-    SubCenterArcFaceConfig: losses.SubCenterArcFaceLoss,
-    ThresholdConsistentMarginConfig: losses.ThresholdConsistentMarginLoss,
-    TupletMarginConfig: losses.TupletMarginLoss,
-}
-
-MINERS: dict[type[MinerConfig], Any] = {
-    AngularMinerConfig: miners.AngularMiner,
-    BatchEasyHardMinerConfig: miners.BatchEasyHardMiner,
-    BatchHardMinerConfig: miners.BatchHardMiner,
-    DistanceWeightedMinerConfig: miners.DistanceWeightedMiner,
-    HDCMinerConfig: miners.HDCMiner,
-    MultiSimilarityMinerConfig: miners.MultiSimilarityMiner,
-    PairMarginMinerConfig: miners.PairMarginMiner,
-    TripletMarginMinerConfig: miners.TripletMarginMiner,
-    UniformHistogramMinerConfig: miners.UniformHistogramMiner,
-}
-
-# Losses that have weights of their own: a proxy, or a classifier's vector, for each label.
-PROXIES = (
-    ArcFaceConfig,
-    CosFaceConfig,
-    LargeMarginSoftmaxConfig,
-    NormalizedSoftmaxConfig,
-    ProxyAnchorConfig,
-    ProxyNCAConfig,
-    SoftTripleConfig,
-    SphereFaceConfig,
-    SubCenterArcFaceConfig,
-)
 
 
 class LibraryLoss(nn.Module):
@@ -125,11 +28,9 @@ class LibraryLoss(nn.Module):
     def __init__(self, config: LibraryLossConfig, dimensions: int, classes: int) -> None:
         super().__init__()
         options = own_options(config, type(config), ObjectiveConfig)
-        if isinstance(config, PROXIES):
-            options |= {"num_classes": classes, "embedding_size": dimensions}
-        elif isinstance(config, P2SGradConfig):
-            options |= {"num_classes": classes, "descriptors_dim": dimensions}
-        self.loss = LOSSES[type(config)](**options)
+        if config.sized_by is not None:
+            options |= dict(zip(config.sized_by, (classes, dimensions), strict=True))
+        self.loss = builder(kind_of(config))(**options)
         self.sorts = isinstance(config, SmoothAPConfig)
         if isinstance(config, DynamicSoftMarginConfig):
             # The library keeps it as a plain attribute, which no checkpoint would hold.
@@ -184,7 +85,7 @@ class Miner(nn.Module):
 
     def __init__(self, config: MinerConfig, form: int | None) -> None:
         super().__init__()
-        self.miner = MINERS[type(config)](**own_options(config, type(config), MinerConfig))
+        self.miner = builder(kind_of(config))(**own_options(config, type(config), MinerConfig))
         self.form = form
 
     def forward(self, embeddings: Tensor, labels: Tensor, references: References | None) -> tuple[Tensor, ...]:

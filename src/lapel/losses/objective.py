@@ -3,22 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from lapel.config import (
-    ContrastiveConfig,
-    CrossEntropyConfig,
-    Label,
-    LibraryLossConfig,
-    ObjectiveConfig,
-    SupConConfig,
-    TripletConfig,
-    VariantConfig,
-)
-from lapel.losses.classifier import CrossEntropyLoss
+from lapel.config.choices import build as build_choice
+from lapel.config.choices import kind_of
+from lapel.config.library_losses import LibraryLossConfig
+from lapel.config.objective import Label, ObjectiveConfig
+from lapel.config.variant import VariantConfig
 from lapel.losses.contrastive import ContrastiveLoss
 from lapel.losses.distances import IndicesTuple
 from lapel.losses.library import LibraryLoss, Miner
 from lapel.losses.memory import CrossBatchMemory
-from lapel.losses.supcon import SupConLoss
 from lapel.losses.triplet import TripletLoss
 
 
@@ -36,11 +29,10 @@ class Objective(nn.Module):
         self.loss = loss
         self.weight = config.weight
         self.label = config.label
-        self.reads_raw = isinstance(config, CrossEntropyConfig)
-        form = 4 if isinstance(config, ContrastiveConfig) else 3 if isinstance(config, TripletConfig) else None
-        self.miner = None if config.miner is None else Miner(config.miner, form)
+        self.reads_raw = config.reads_raw
+        self.miner = None if config.miner is None else Miner(config.miner, config.tuples)
         self.memory = CrossBatchMemory(config.memory, dimensions) if config.memory else None
-        self.reads_given = isinstance(config, ContrastiveConfig | TripletConfig)
+        self.reads_given = config.tuples is not None
 
     def forward(
         self, raw: Tensor, embeddings: Tensor, items: Tensor, categories: Tensor, indices_tuple: IndicesTuple
@@ -110,16 +102,6 @@ def build(variant: VariantConfig, dimensions: int, items: int, categories: int) 
 
 
 def _loss(config: ObjectiveConfig, dimensions: int, classes: int) -> nn.Module:
-    match config:
-        case ContrastiveConfig():
-            return ContrastiveLoss(config)
-        case TripletConfig():
-            return TripletLoss(config)
-        case SupConConfig():
-            return SupConLoss(config)
-        case CrossEntropyConfig():
-            return CrossEntropyLoss(config, dimensions, classes)
-        case LibraryLossConfig():
-            return LibraryLoss(config, dimensions, classes)
-        case _:
-            raise TypeError(f"no loss for {type(config).__name__}")
+    if isinstance(config, LibraryLossConfig):  # its choice builds the library's class, which is called in another way
+        return LibraryLoss(config, dimensions, classes)
+    return build_choice(kind_of(config), config=config, dimensions=dimensions, classes=classes)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import SupConConfig
+from lapel.config.objective import SupConConfig
 from lapel.losses.distances import IndicesTuple, References, same_label
 
 

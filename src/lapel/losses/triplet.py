@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.config import Reduction, TripletConfig, Triplets
+from lapel.config.objective import Reduction, TripletConfig, Triplets
 from lapel.losses.contrastive import average
 from lapel.losses.distances import IndicesTuple, References, compared, root
 from lapel.losses.triplet_sums import hinge_sum, soft_sum

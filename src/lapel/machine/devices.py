@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from lapel.config import Accelerator, Precision
+from lapel.config.trainer import Accelerator, Precision
 from lapel.errors import LapelError
 
 CPUINFO = Path("/proc/cpuinfo")

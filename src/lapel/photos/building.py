@@ -28,11 +28,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lapel.cache import built_once
-from lapel.config import Resize
-from lapel.cores import available_cores
+from lapel.config.data import Resize
 from lapel.errors import LapelError
-from lapel.images.decoding import Box, channels_first, fingerprint, fit, open_photo, to_grey
+from lapel.files.cache import built_once
+from lapel.machine.cores import available_cores
+from lapel.photos.decoding import Box, channels_first, fingerprint, fit, open_photo, to_grey
 
 FORMAT = 1
 FINGERPRINT_BYTES = 16

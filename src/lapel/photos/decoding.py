@@ -10,9 +10,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from lapel.config import Resize
+from lapel.config.data import Resize
 from lapel.errors import LapelError
-from lapel.paths import user_path
+from lapel.files.paths import user_path
 
 # Pixels of the largest photo that is decoded: a small file can unpack to gigabytes.
 MOST_PIXELS = 89_000_000

@@ -8,9 +8,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from lapel.datasets.archive import DEFLATED, STORED, Location, read_directory
 from lapel.errors import LapelError
-from lapel.paths import user_path
+from lapel.files.paths import user_path
+from lapel.photos.archive import DEFLATED, STORED, Location, read_directory
 
 # How deep below the root archives are looked for: DeepFashion has Img/img.zip in a folder of the benchmark's name.
 ARCHIVE_DEPTH = 3

@@ -4,8 +4,8 @@ import numpy as np
 from PIL import Image
 
 from lapel.catalog import Catalog
-from lapel.figures import match_sheet
 from lapel.images.store import ImageStore
+from lapel.pictures.sheets import match_sheet
 from lapel.retrieval import NO_POSITION
 from lapel.retrieval.pairs import share_item
 

@@ -10,10 +10,10 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from lapel.files.writing import written_whole
 from lapel.report.content import Content, MapPoints
 from lapel.report.drawings import CELLS, as_png, as_svg, figures, largest, map_colours
 from lapel.report.pictures import Sheets, as_uri, sheets
-from lapel.runs import written_whole
 
 REPORT_FILE = "report.html"
 FIGURES = "figures"

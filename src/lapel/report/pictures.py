@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from lapel.figures import as_picture
+from lapel.pictures.sheets import as_picture
 
 # Longest side of a picture beside a query.
 SHOWN_SIDE = 120

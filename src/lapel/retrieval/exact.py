@@ -1,15 +1,14 @@
 """The nearest gallery images of each query, exactly."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lapel.config import Metric
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
-from lapel.retrieval.pairs import NO_POSITION
+from lapel.retrieval.pairs import NO_POSITION, Neighbors
 from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, Tiles
 
 # Candidates beyond a list's k that are scored in float64 along with it. Where float32 cannot tell even those apart, the
@@ -18,19 +17,6 @@ SPARE = 24
 
 # Columns of a part of the gallery that share one maximum, by which most of the part is passed over.
 STRIDE = 32
-
-
-@dataclass(frozen=True)
-class Neighbors:
-    """Nearest gallery images of each query, best first.
-
-    Args:
-        positions: int64 `[queries, k]` in the gallery; -1 where the gallery has no more.
-        scores: float32 `[queries, k]`: the cosine, or minus the euclidean distance; -inf where there is no position.
-    """
-
-    positions: np.ndarray
-    scores: np.ndarray
 
 
 def search(

@@ -1,8 +1,23 @@
-"""Which query and gallery images are one, and which are matches."""
+"""Lists of neighbours; which query and gallery images are one, and which are matches. Needs no torch."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 NO_POSITION = -1
+
+
+@dataclass(frozen=True)
+class Neighbors:
+    """Nearest gallery images of each query, best first.
+
+    Args:
+        positions: int64 `[queries, k]` in the gallery; -1 where the gallery has no more.
+        scores: float32 `[queries, k]`: the cosine, or minus the euclidean distance; -inf where there is no position.
+    """
+
+    positions: np.ndarray
+    scores: np.ndarray
 
 
 def rows_once(queries: np.ndarray, gallery: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,9 +11,9 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from lapel.config import Metric
+from lapel.config.variant import Metric
+from lapel.retrieval.exact import nearest
 from lapel.retrieval.pairs import equal_pairs, numbered
-from lapel.retrieval.search import nearest
 from lapel.retrieval.tiles import Tiles
 
 # Share of its own set that a reciprocal neighbour's must have in common with an image's to be added (eq. 5).

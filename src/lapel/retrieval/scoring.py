@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from lapel.config import DEFAULT_MEMORY, Metric
+from lapel.config.evaluation import DEFAULT_MEMORY
+from lapel.config.variant import Metric
 from lapel.errors import LapelError, NothingToScoreError
-from lapel.retrieval.pairs import NO_POSITION, are_matches, count_matches, numbered, true_places
+from lapel.retrieval.exact import candidates, nearest, settled
+from lapel.retrieval.pairs import NO_POSITION, Neighbors, are_matches, count_matches, numbered, true_places
 from lapel.retrieval.ranking import Depth, Ranking, Sought, rankings
-from lapel.retrieval.search import Neighbors, candidates, nearest, settled
 from lapel.retrieval.tiles import Tiles
 
 # Shares of a query's matches at which precision is told.

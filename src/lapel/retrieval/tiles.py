@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lapel.config import DEFAULT_MEMORY, Metric
+from lapel.config.evaluation import DEFAULT_MEMORY
+from lapel.config.variant import Metric
 from lapel.errors import LapelError
 
 # Shape of one matrix product. It never varies with the memory allowed: another shape may round differently. Many

@@ -10,15 +10,18 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lapel import datasets
 from lapel.catalog import Catalog
-from lapel.composing import from_plain
-from lapel.config import Checkpoint, Invert, TrainConfig
-from lapel.encoder import Encoder
-from lapel.encoder import build as build_encoder
+from lapel.config.composing import from_plain
+from lapel.config.train import TrainConfig
+from lapel.config.data import Invert
+from lapel.config.evaluation import Checkpoint
+from lapel.encoders.encoder import Encoder
+from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
-from lapel.paths import user_path
-from lapel.plain_files import load_plain
-from lapel.runs import CHECKPOINTS, written_whole
-from lapel.seen import Seen
+from lapel.files.paths import user_path
+from lapel.files.tensors import load_plain
+from lapel.files.writing import written_whole
+from lapel.runs.folder import CHECKPOINTS
+from lapel.catalog.seen import Seen
 
 # Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
 LAPEL_KEY = "lapel"

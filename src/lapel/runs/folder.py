@@ -1,4 +1,4 @@
-"""The run folder: its name, its link `latest`, its log file, and files that are written whole or not at all.
+"""The run folder: its name, its link `latest`, its log file, and what lies in it.
 
 runs/<data>-<variant>-<encoder>-<time>/
     config.yaml  train.log  train.json
@@ -12,64 +12,20 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from lapel.config import Checkpoint, EvaluateConfig, Split
+from lapel.config.evaluation import Checkpoint, EvaluateConfig, Split
 from lapel.errors import LapelError
+from lapel.files.paths import LATEST, RUNS
+from lapel.files.writing import link_to
 
 logger = logging.getLogger(__name__)
 
-RUNS = Path("runs")
-LATEST = "latest"
 CHECKPOINTS = "checkpoints"
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, renamed to it at the end; nothing stays behind where the block fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, content: Any) -> None:
-    """A readable json file."""
-    with written_whole(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def write_yaml(path: Path, content: Any) -> None:
-    """A yaml file of plain containers."""
-    with written_whole(path) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(OmegaConf.create(content)))
-
-
-def read_yaml(path: Path) -> Any:
-    """The plain containers of a yaml file.
-
-    Raises:
-        LapelError: the file is missing or damaged.
-    """
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
-        raise LapelError(f"{path}: cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
 def check_latest(root: Path = RUNS) -> None:
@@ -106,14 +62,6 @@ def point_latest(folder: Path, root: Path = RUNS) -> None:
     """Move the link `<root>/latest` to a run folder, in one step."""
     check_latest(root)
     link_to(root / LATEST, folder)
-
-
-def link_to(link: Path, folder: Path) -> None:
-    """Make or move a link, in one step."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{link.name.lstrip('.')}-{os.getpid()}-{time.monotonic_ns()}")
-    temporary.symlink_to(os.path.relpath(folder.resolve(), link.parent.resolve()))
-    temporary.replace(link)
 
 
 @contextmanager

@@ -3,18 +3,11 @@
 import numpy as np
 
 from lapel.catalog import Catalog
-from lapel.config import (
-    BalancedConfig,
-    CategoryBalancedConfig,
-    PairsConfig,
-    RandomConfig,
-    SamplerConfig,
-    TripletsConfig,
-)
+from lapel.config.choices import build as build_choice
+from lapel.config.choices import kind_of
+from lapel.config.sampler import PairsConfig, SamplerConfig, TripletsConfig
 from lapel.errors import LapelError
 from lapel.sampling.batches import WHOLE, Batch, Division, Labels, Sampler, share
-from lapel.sampling.tuples import PairSampler, TripletSampler
-from lapel.sampling.whole import BalancedSampler, CategoryBalancedSampler, RandomSampler
 
 __all__ = ["WHOLE", "Batch", "Division", "Labels", "Sampler", "build", "share"]
 
@@ -29,19 +22,9 @@ def build(
     """
     rows = catalog.rows(split)
     labels = Labels(rows, catalog.linked_items[rows], catalog.categories[rows], _domains(config, catalog, rows))
-    match config:
-        case RandomConfig():
-            return RandomSampler(labels, batch_size, seed, division)
-        case PairsConfig():
-            return PairSampler(config, labels, batch_size, seed, division)
-        case TripletsConfig():
-            return TripletSampler(config, labels, batch_size, seed, division)
-        case BalancedConfig():
-            return BalancedSampler(config, labels, batch_size, seed, division)
-        case CategoryBalancedConfig():
-            return CategoryBalancedSampler(config, labels, batch_size, seed, division)
-        case _:
-            raise TypeError(f"no sampler for {type(config).__name__}")
+    return build_choice(
+        kind_of(config), config=config, labels=labels, batch_size=batch_size, seed=seed, division=division
+    )
 
 
 def _domains(config: SamplerConfig, catalog: Catalog, rows: np.ndarray) -> np.ndarray | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lapel.config import PairsConfig, TripletsConfig
+from lapel.config.sampler import PairsConfig, TripletsConfig
 from lapel.errors import LapelError
 from lapel.sampling.batches import WHOLE, Deck, Division, Labels, Sampler
 from lapel.sampling.partners import AcrossPartners, Partners, partners_of

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lapel.config import BalancedConfig, CategoryBalancedConfig
+from lapel.config.sampler import BalancedConfig, CategoryBalancedConfig
 from lapel.errors import LapelError
 from lapel.sampling.batches import WHOLE, Deck, Division, Labels, Sampler
 

@@ -3,7 +3,7 @@
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from lapel.encoder import Encoder
+from lapel.encoders.encoder import Encoder
 
 
 class AveragedWeights(nn.Module):

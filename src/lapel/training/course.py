@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from lapel.config import StageConfig, TrainConfig
+from lapel.config.stages import StageConfig
+from lapel.config.train import TrainConfig
 
 
 @dataclass(frozen=True)

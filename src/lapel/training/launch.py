@@ -23,26 +23,15 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from lapel.composing import from_plain, to_plain
-from lapel.config import TrainConfig
+from lapel.config.composing import from_plain, to_plain
+from lapel.config.train import TrainConfig
 from lapel.errors import InterruptedTrainingError, LapelError
-from lapel.outside import outer_rank, processes_outside, slurm_job
-from lapel.paths import user_path
-from lapel.runs import (
-    CHECKPOINTS,
-    RUNS,
-    check_latest,
-    claim_folder,
-    held,
-    link_to,
-    logged_to,
-    new_folder,
-    read_yaml,
-    undone_on_error,
-    write_yaml,
-)
+from lapel.files.paths import RUNS, user_path
+from lapel.files.writing import link_to, read_yaml, write_yaml
+from lapel.machine.launchers import outer_rank, processes_outside, slurm_job
+from lapel.runs.folder import CHECKPOINTS, check_latest, claim_folder, held, logged_to, new_folder, undone_on_error
 from lapel.training.callbacks import AWAITED
-from lapel.training.fit import fit
+from lapel.training.process import fit
 
 logger = logging.getLogger(__name__)
 

@@ -15,23 +15,24 @@ from torch.utils.checkpoint import checkpoint
 
 from lapel import losses
 from lapel.catalog import Catalog
-from lapel.checkpoint import LAPEL_KEY, told_of
-from lapel.composing import to_plain
-from lapel.config import TrainConfig
-from lapel.encoder import Encoder, embed, try_out
-from lapel.encoder import build as build_encoder
+from lapel.catalog.seen import Seen
+from lapel.config.composing import to_plain
+from lapel.config.train import TrainConfig
+from lapel.encoders.embed import embed
+from lapel.encoders.encoder import Encoder, try_out
+from lapel.encoders.encoder import build as build_encoder
+from lapel.encoders.trunks import frozen_except, recompute_blocks
 from lapel.errors import LapelError
 from lapel.images.augmentation import Augmentation
 from lapel.images.store import ImageStore
 from lapel.losses import IndicesTuple
 from lapel.retrieval import Scores, equal_pairs, rows_once, score
+from lapel.runs.checkpoint import LAPEL_KEY, told_of
 from lapel.sampling import Batch, Sampler, share
-from lapel.seen import Seen
 from lapel.training import optimizers
 from lapel.training.averaging import AveragedWeights
 from lapel.training.course import Course, Phase
 from lapel.training.exchange import GatherRows, place, share_buffers
-from lapel.trunks import frozen_except, recompute_blocks
 
 # Streams of random numbers, apart from those of augmentation and sampling: what the network draws (dropout), which each
 # process does for its own images, and what losses and miners draw, which all do alike.

@@ -9,20 +9,16 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from lapel.config import (
-    AdamConfig,
-    AdamWConfig,
-    OptimConfig,
-    Precision,
-    Schedule,
-    SGDConfig,
-    StageConfig,
-    TrainConfig,
-    TrunkConfig,
-)
-from lapel.encoder import Encoder
+from lapel.config.choices import build as build_choice
+from lapel.config.choices import kind_of
+from lapel.config.encoder import TrunkConfig
+from lapel.config.optim import AdamConfig, AdamWConfig, OptimConfig, Schedule, SGDConfig
+from lapel.config.stages import StageConfig
+from lapel.config.train import TrainConfig
+from lapel.config.trainer import Precision
+from lapel.encoders.encoder import Encoder
+from lapel.encoders.trunks import layers
 from lapel.training.course import Course
-from lapel.trunks import layers
 
 # Parts of the network that are no layer of the trunk, in the place of a layer's depth.
 HEAD, LOSSES = -1, -2
@@ -46,21 +42,24 @@ def build(config: TrainConfig, course: Course, encoder: Encoder, losses: nn.Modu
                 rates.append(rate(config, course, depth, layers=sum(each >= 0 for each in parts)))
     # Lightning scales and clips gradients itself, and refuses to under mixed precision where a fused step might have.
     plain = config.trainer.precision is Precision.fp16 or config.optim.clip is not None
-    optimizer = _optimizer(config.optim, groups, fused=not plain)
+    optimizer = build_choice(kind_of(config.optim), config=config.optim, groups=groups, fused=not plain)
     return optimizer, LambdaLR(optimizer, rates)
 
 
-def _optimizer(config: OptimConfig, groups: list[dict[str, Any]], fused: bool) -> Optimizer:
-    match config:
-        case AdamWConfig():
-            return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
-        case AdamConfig():
-            return torch.optim.Adam(groups, lr=config.lr, fused=fused)
-        case SGDConfig():
-            momentum, nesterov = config.momentum, config.nesterov
-            return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=fused)
-        case _:
-            raise TypeError(f"no optimizer for {type(config).__name__}")
+def adamw(config: AdamWConfig, groups: list[dict[str, Any]], fused: bool) -> Optimizer:
+    """See `AdamWConfig`; `groups` as torch has them, `fused` where nothing comes between gradients and step."""
+    return torch.optim.AdamW(groups, lr=config.lr, fused=fused)
+
+
+def adam(config: AdamConfig, groups: list[dict[str, Any]], fused: bool) -> Optimizer:
+    """See `AdamConfig`; the others as for `adamw`."""
+    return torch.optim.Adam(groups, lr=config.lr, fused=fused)
+
+
+def sgd(config: SGDConfig, groups: list[dict[str, Any]], fused: bool) -> Optimizer:
+    """See `SGDConfig`; the others as for `adamw`."""
+    momentum, nesterov = config.momentum, config.nesterov
+    return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=fused)
 
 
 def _parts(config: TrainConfig, encoder: Encoder, losses: nn.Module) -> dict[int, list[nn.Parameter]]:

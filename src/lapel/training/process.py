@@ -18,14 +18,16 @@ from rich.console import Console
 
 from lapel import datasets, sampling
 from lapel.catalog import SEVERAL_ITEMS, Catalog
-from lapel.checkpoint import AtomicCheckpointIO
-from lapel.config import DistributedStrategy, Precision, TrainConfig
-from lapel.cores import available_cores
-from lapel.devices import choose_device, choose_precision, describe
+from lapel.config.train import TrainConfig
+from lapel.config.trainer import DistributedStrategy, Precision
 from lapel.errors import LapelError
+from lapel.files.writing import write_json
 from lapel.images.store import open_store
-from lapel.provenance import git_commit, package_versions
-from lapel.runs import CHECKPOINTS, point_latest, write_json
+from lapel.machine.cores import available_cores
+from lapel.machine.devices import choose_device, choose_precision, describe
+from lapel.machine.provenance import git_commit, package_versions
+from lapel.runs.checkpoint import AtomicCheckpointIO
+from lapel.runs.folder import CHECKPOINTS, point_latest
 from lapel.sampling import Division
 from lapel.training.callbacks import (
     MONITORED,

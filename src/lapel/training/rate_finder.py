@@ -12,13 +12,15 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from lapel.charts import curve
-from lapel.composing import to_plain
-from lapel.config import Precision, TrainConfig
-from lapel.devices import choose_precision
+from lapel.config.composing import to_plain
+from lapel.config.train import TrainConfig
+from lapel.config.trainer import Precision
 from lapel.errors import LapelError
-from lapel.runs import claim_folder, new_folder, undone_on_error, write_yaml, written_whole
-from lapel.training.fit import prepare
+from lapel.files.writing import write_yaml, written_whole
+from lapel.machine.devices import choose_precision
+from lapel.pictures.charts import curve
+from lapel.runs.folder import claim_folder, new_folder, undone_on_error
+from lapel.training.process import prepare
 
 logger = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lapel.catalog import Catalog
-from lapel.checkpoint import LAPEL_KEY, load_checkpoint, seen_by
-from lapel.composing import HOW_KEYS, flat, to_plain
-from lapel.config import TrainConfig
+from lapel.config.composing import flat, how_keys, to_plain
+from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
+from lapel.runs.checkpoint import LAPEL_KEY, load_checkpoint, seen_by
 from lapel.training.callbacks.events import EVENTS_KEY, cut_events
 from lapel.training.callbacks.keeper import Keeper
 
@@ -67,10 +67,10 @@ def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, ra
 
 def _check_config(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:
     """Raise where the checkpoint was made with another config than the run's, where it is computed aside."""
-    earlier = flat(before)
+    earlier, how = flat(before), how_keys()
     for key, value in flat(now).items():
         had = earlier.get(key)
-        if had != value and key not in HOW_KEYS:
+        if had != value and key not in how:
             raise LapelError(f"{path}: is of another config: {key} is {had} there, and {value} in this run")
 
 

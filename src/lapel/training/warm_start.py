@@ -4,12 +4,13 @@ import logging
 
 import torch
 
-from lapel.bundle import MANIFEST_FILE, load
-from lapel.checkpoint import open_run
-from lapel.config import Checkpoint
-from lapel.encoder import Encoder
+from lapel.bundle.bundle import load
+from lapel.bundle.layout import MANIFEST_FILE
+from lapel.config.evaluation import Checkpoint
+from lapel.encoders.encoder import Encoder
 from lapel.errors import LapelError
-from lapel.paths import user_path
+from lapel.files.paths import user_path
+from lapel.runs.checkpoint import open_run
 
 logger = logging.getLogger(__name__)
 

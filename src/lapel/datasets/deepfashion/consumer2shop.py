@@ -3,7 +3,7 @@
 import pandas as pd
 
 from lapel.catalog import Catalog
-from lapel.config import Consumer2shopConfig, Crop
+from lapel.config.data import Consumer2shopConfig, Crop
 from lapel.datasets.deepfashion.lists import (
     PARTITION,
     add_boxes,
@@ -13,10 +13,10 @@ from lapel.datasets.deepfashion.lists import (
     read_list,
     whole_numbers,
 )
+from lapel.datasets.origins import find_tree
 from lapel.datasets.photos import Listing, to_catalog
-from lapel.datasets.places import find_tree
-from lapel.datasets.tree import Tree
 from lapel.errors import LapelError
+from lapel.photos.tree import Tree
 
 SPLITS = ("train", "val", "test")
 

@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from lapel.catalog import Catalog
-from lapel.config import Crop, InshopConfig
+from lapel.config.data import Crop, InshopConfig
 from lapel.datasets.deepfashion.lists import (
     PARTITION,
     add_boxes,
@@ -15,10 +15,10 @@ from lapel.datasets.deepfashion.lists import (
     read_list,
     whole_numbers,
 )
+from lapel.datasets.origins import find_tree
 from lapel.datasets.photos import Listing, to_catalog
-from lapel.datasets.places import find_tree
-from lapel.datasets.tree import Tree
 from lapel.errors import LapelError
+from lapel.photos.tree import Tree
 
 # evaluation_status -> split and role.
 STATUS = {"train": ("train", "both"), "query": ("test", "query"), "gallery": ("test", "gallery")}

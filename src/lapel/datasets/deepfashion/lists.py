@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from lapel.datasets.photos import BOX_COLUMNS, Listing
-from lapel.datasets.tree import Tree
 from lapel.errors import LapelError
+from lapel.photos.tree import Tree
 
 PARTITION = "list_eval_partition.txt"
 

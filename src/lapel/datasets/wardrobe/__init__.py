@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lapel.catalog import Catalog, stratified
-from lapel.config import WardrobeConfig
+from lapel.config.data import WardrobeConfig
 from lapel.datasets.wardrobe.drawing import draw
 from lapel.datasets.wardrobe.garments import CATEGORIES, Garment, design
 from lapel.errors import LapelError

@@ -1,11 +1,13 @@
 """Trunks: the part of an encoder from standardised images to features. lapel's own, timm's and torchvision's."""
 
-from lapel.config import DataConfig, EncoderConfig, TinyConfig, TrunkConfig
-from lapel.trunks.base import Trunk
-from lapel.trunks.convolutions import PointwiseConv2d, SmallMapConv2d
-from lapel.trunks.libraries import LibraryTrunk, library_trunk
-from lapel.trunks.parts import frozen_except, frozen_modules, layers, recompute_blocks
-from lapel.trunks.tiny import TinyTrunk
+from lapel.config.choices import build, kind_of
+from lapel.config.data import DataConfig
+from lapel.config.encoder import EncoderConfig
+from lapel.encoders.trunks.base import Trunk
+from lapel.encoders.trunks.convolutions import PointwiseConv2d, SmallMapConv2d
+from lapel.encoders.trunks.libraries import LibraryTrunk
+from lapel.encoders.trunks.parts import frozen_except, frozen_modules, layers, recompute_blocks
+from lapel.encoders.trunks.tiny import TinyTrunk
 
 __all__ = [
     "LibraryTrunk",
@@ -32,10 +34,4 @@ def build_trunk(config: EncoderConfig, data: DataConfig, with_weights: bool) -> 
     Raises:
         LapelError: the model is not known, or its weights cannot be had or do not fit.
     """
-    match config:
-        case TinyConfig():
-            return TinyTrunk(config.widths, data.channels, config.stride)
-        case TrunkConfig():
-            return library_trunk(config, data, with_weights)
-        case _:
-            raise TypeError(f"no trunk for {type(config).__name__}")
+    return build(kind_of(config), config=config, data=data, with_weights=with_weights)

@@ -4,11 +4,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lapel.config import DataConfig, Library, TrunkConfig
+from lapel.config.data import DataConfig
+from lapel.config.encoder import Library, TrunkConfig
+from lapel.encoders.trunks.base import Trunk
+from lapel.encoders.trunks.convolutions import mend
+from lapel.encoders.trunks.weights import load_weights
 from lapel.errors import LapelError
-from lapel.trunks.base import Trunk
-from lapel.trunks.convolutions import mend
-from lapel.trunks.weights import load_weights
 
 # Names shown of models that are like one that is not known.
 SHOWN = 3

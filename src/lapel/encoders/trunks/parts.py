@@ -2,9 +2,9 @@
 
 from torch import nn
 
+from lapel.encoders.trunks.base import Trunk
+from lapel.encoders.trunks.libraries import LibraryTrunk
 from lapel.errors import LapelError
-from lapel.trunks.base import Trunk
-from lapel.trunks.libraries import LibraryTrunk
 
 
 def frozen_modules(trunk: Trunk, names: list[str]) -> list[nn.Module]:

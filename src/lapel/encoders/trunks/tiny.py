@@ -5,8 +5,10 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lapel.trunks.base import Trunk
-from lapel.trunks.convolutions import PointwiseConv2d
+from lapel.config.data import DataConfig
+from lapel.config.encoder import TinyConfig
+from lapel.encoders.trunks.base import Trunk
+from lapel.encoders.trunks.convolutions import PointwiseConv2d
 
 
 class ResidualBlock(nn.Module):
@@ -49,3 +51,8 @@ class TinyTrunk(Trunk):
     def forward(self, images: Tensor) -> Tensor:
         """Maps `[batch, features, height / 2^n, width / 2^n]`."""
         return self.layers(images)
+
+
+def tiny_trunk(config: TinyConfig, data: DataConfig) -> TinyTrunk:
+    """The trunk of a config, for the images of a data set."""
+    return TinyTrunk(config.widths, data.channels, config.stride)

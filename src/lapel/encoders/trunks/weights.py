@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from lapel.errors import LapelError
-from lapel.paths import user_path
-from lapel.plain_files import load_plain, reason_for
+from lapel.files.paths import user_path
+from lapel.files.tensors import load_plain, reason_for
 
 # Keys named in a message about weights that do not fit.
 SHOWN = 3

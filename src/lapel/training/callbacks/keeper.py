@@ -10,9 +10,9 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from lapel.config import TrainerConfig
+from lapel.config.trainer import TrainerConfig
 from lapel.errors import InterruptedTrainingError
-from lapel.outside import slurm_job
+from lapel.machine.launchers import slurm_job
 from lapel.sampling import Batch
 from lapel.training.callbacks.curves import Curves, write_scalars
 from lapel.training.callbacks.interrupt import Interrupt

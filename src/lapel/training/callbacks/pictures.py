@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from lapel.composing import to_plain
-from lapel.config import TrainConfig
-from lapel.examples import examples, spread
+from lapel.config.composing import to_plain
+from lapel.config.train import TrainConfig
 from lapel.losses import root, same_label, squared_distances
+from lapel.pictures.examples import examples, spread
 from lapel.retrieval import Scores
 from lapel.training.module import SimilarityModule
 

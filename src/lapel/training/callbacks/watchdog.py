@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 
-from lapel.config import Action, WatchdogConfig
+from lapel.config.watchdog import Action, WatchdogConfig
 from lapel.errors import LapelError
 from lapel.losses import Objective, TripletLoss
 from lapel.sampling import Batch

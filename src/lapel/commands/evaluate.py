@@ -1,0 +1,46 @@
+"""lapel-evaluate, and the table of scores that it prints."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lapel.commands.hydra_app import hydra_command
+from lapel.config.evaluation import EvaluateConfig
+
+
+def _evaluate(config: EvaluateConfig) -> float:
+    from lapel.evaluation import evaluate
+
+    result = evaluate(config)
+    _print_scores(result)
+    return result["map@r"]
+
+
+def _print_scores(result: dict[str, Any]) -> None:
+    protocol = result["protocol"]
+    print(f"{protocol['data']}, {protocol['split']} part, {protocol['queries']} queries, {protocol['metric']}")
+    table = Table()
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    intervals, cost, before = result["intervals"], result.get("approximation", {}), result.get("before", {})
+    if intervals:
+        table.add_column(protocol["intervals"].partition(" by ")[0], justify="right")
+    for heading in ("exact search", "cost") if cost else ("before", "difference") if before else ():
+        table.add_column(heading, justify="right")
+    for name, value in result.items():
+        if isinstance(value, float):
+            cells = [_interval(intervals.get(name))] if intervals else []
+            cells += [f"{value + cost[name]:.4f}", f"{cost[name]:+.4f}"] if name in cost else []
+            cells += [f"{before[name]:.4f}", f"{value - before[name]:+.4f}"] if name in before else []
+            table.add_row(name, f"{value:.4f}", *cells)
+    Console().print(table)
+    if times := result.get("milliseconds_per_query"):
+        print(f"{protocol['search']}: {times['index']:.3f} ms per query, exact search {times['exact']:.3f}")
+
+
+def _interval(ends: list[float] | None) -> str:
+    return f"{ends[0]:.4f}-{ends[1]:.4f}" if ends else ""
+
+
+main = hydra_command("evaluate", _evaluate, keeps_folders=False)

@@ -1,0 +1,26 @@
+"""lapel-train."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from lapel.commands.hydra_app import hydra_command
+from lapel.config.train import TrainConfig
+from lapel.machine.launchers import outer_rank
+
+
+def _train(config: TrainConfig) -> float:
+    from lapel.training import find_lr, join, train
+
+    if outer_rank() > 0:
+        return join()
+    folder = _relative(Path(HydraConfig.get().runtime.output_dir)) if HydraConfig.initialized() else None
+    return find_lr(config, folder) if config.find_lr else train(config, folder)
+
+
+def _relative(folder: Path) -> Path:
+    """A folder as the user would write it: relative where it lies below the working directory."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+main = hydra_command("train", _train, keeps_folders=True)

@@ -1,0 +1,43 @@
+"""What `lapel-search` is told."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar
+
+from lapel.config.choices import choice
+from lapel.config.commands import CommandConfig
+from lapel.config.options import option
+from lapel.errors import LapelError
+
+
+class TableFormat(Enum):
+    """How search results are printed."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+@choice("command", "search", build="lapel.commands.search:main")
+@dataclass
+class SearchConfig(CommandConfig):
+    """Looks up the look-alikes of one image in a bundle."""
+
+    program: ClassVar[str] = "lapel-search"
+
+    bundle: str = option("runs/latest/bundle", free_text=True)
+    """Bundle folder."""
+    image: str | None = option(None, free_text=True)
+    """Image file to search with."""
+    row: int | None = option(None, at_least=0)
+    """Row of items.parquet to search with, itself left out."""
+    k: int = option(10, at_least=1)
+    """Look-alikes to show."""
+    format: TableFormat = TableFormat.table
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.image is None) == (self.row is None):
+            raise LapelError("give either image=FILE or row=N")
+        if self.image == "":
+            raise LapelError("image=: must name a file")

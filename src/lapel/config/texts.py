@@ -1,0 +1,36 @@
+"""What options say of themselves: the docstring after each field of a config dataclass, where it stands once."""
+
+import ast
+import inspect
+import textwrap
+from dataclasses import fields
+
+
+def text_of(cls: type, name: str) -> str:
+    """The text of an option in one line; empty where its dataclass has none.
+
+    Args:
+        cls: a config dataclass, of which the field may be inherited.
+        name: of the field.
+    """
+    for each in cls.__mro__:
+        if name in vars(each).get("__annotations__", {}):
+            return _texts(each).get(name, "")
+    return ""
+
+
+def texts_of(cls: type) -> dict[str, str]:
+    """Name -> text of every option of a config dataclass."""
+    return {each.name: text_of(cls, each.name) for each in fields(cls)}
+
+
+def _texts(cls: type) -> dict[str, str]:
+    """Those of the fields that a class itself declares."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, after in zip(definition.body, definition.body[1:], strict=False):
+        told = after.value if isinstance(after, ast.Expr) else None
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(told, ast.Constant):
+            found[field.target.id] = " ".join(str(told.value).split())
+    return found

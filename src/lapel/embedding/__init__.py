@@ -1,0 +1,1 @@
+"""Many images embedded by several processes; no torch."""

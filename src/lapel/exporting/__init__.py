@@ -1,0 +1,1 @@
+"""Writes bundles: the only room that knows both torch and what a bundle holds."""
