@@ -54,7 +54,7 @@ def main() -> None:
     device = torch.device("cuda", 0)
     name = torch.cuda.get_device_name(device)
     with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)  # training moves the link runs/latest of the working directory
+        os.chdir(scratch)  # training moves the link latest of the working directory
         ceiling = ready_batches(config, device, TRIED)
         measure(config, Path(scratch) / "run", ceiling, name)
         check(config)

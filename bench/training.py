@@ -49,7 +49,7 @@ def main() -> None:
     config = replace(config, trainer=replace(config.trainer, max_steps=steps))
     ceiling, reached = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)  # training moves the link runs/latest of the working directory
+        os.chdir(scratch)  # training moves the link latest of the working directory
         for number in range(ROUNDS):
             ceiling.append(ready_batches(config, device, steps))
             reached.append(training(config, Path(scratch) / str(number)))

@@ -21,7 +21,7 @@ from lapel.config.data import FashionMnistConfig
 from lapel.config.train import TrainConfig
 from lapel.datasets import fashion_mnist
 from lapel.errors import DataNotFoundError, LapelError
-from lapel.files.paths import LATEST, RUNS
+from lapel.runs.folder import latest
 
 SHOWN = ["recall@1", "recall@5", "recall@10", "map@r"]
 
@@ -38,7 +38,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, lambda *_: None)
     programs = Path(sys.executable).parent
     seconds = {"train": run(sys.executable, "train.py", *overrides)}
-    folder = (RUNS / LATEST).resolve().relative_to(Path.cwd())
+    folder = latest().resolve().relative_to(Path.cwd())
     seconds["evaluate"] = run(sys.executable, "evaluate.py", f"run={folder}")
     seconds["export"] = run(sys.executable, "export.py", f"run={folder}")
     seconds["search"] = run(str(programs / "lapel-search"), f"bundle={folder / 'bundle'}", "row=0", "k=5")

@@ -40,7 +40,7 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(folder)
     try:
         lapel.train(lapel.compose("train", TINY))
-        run = (folder / "runs" / "latest").resolve()
+        run = (folder / "latest").resolve()
         lapel.evaluate(EvaluateConfig(run=str(run)))
         lapel.export(ExportConfig(run=str(run)))
     finally:

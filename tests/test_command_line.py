@@ -17,6 +17,7 @@ from lapel.commands import evaluate, export, search, train
 from lapel.commands.literal import read_literally
 from lapel.config.search import SearchConfig, TableFormat
 from lapel.errors import LapelError
+from lapel.files.paths import run_path
 
 COMMANDS = {
     "train": train.main,
@@ -135,7 +136,7 @@ def test_a_pickle_in_place_of_a_checkpoint_is_refused(run) -> None:
 def test_train_evaluate_export_search_by_hand(run) -> None:
     assert run("train", *TINY, "hydra.run.dir=my runs/one (1)")[0] == 0
     folder = Path("my runs/one (1)")
-    assert Path("runs/latest").resolve() == folder.resolve()
+    assert Path("latest").resolve() == folder.resolve()
     code, printed, _ = run("evaluate", f"run={folder}")
     assert code == 0
     assert "recall@10" in printed
@@ -156,7 +157,7 @@ def test_a_sweep_makes_a_folder_a_trial_and_points_latest_to_the_best(run) -> No
     summaries = {each.parent: json.loads(each.read_text()) for each in Path("runs").glob("sweep-*/*/train.json")}
     assert sorted(summary["seed"] for summary in summaries.values()) == [0, 1]
     best = max(summaries, key=lambda trial: summaries[trial]["monitored"])
-    assert Path("runs/latest").resolve() == best.resolve()
+    assert Path("latest").resolve() == best.resolve()
 
 
 def test_a_sweep_that_cannot_begin_leaves_nothing(run) -> None:
@@ -182,14 +183,33 @@ def test_a_folder_with_something_in_it_is_neither_used_nor_removed(run) -> None:
 def test_a_training_that_failed_gives_latest_back(run) -> None:
     assert run("train", *SMALL, "hydra.run.dir=good")[0] == 0
     code, _, error = run("train", *SMALL, "optim.lr=1e30", "trainer.log_every=1", "trainer.max_epochs=9", "seed=1")
-    assert (code, Path("runs/latest").resolve()) == (2, Path("good").resolve()), error
+    assert (code, Path("latest").resolve()) == (2, Path("good").resolve()), error
 
 
 def test_a_real_folder_in_place_of_latest_is_told_before_anything_is_made(run) -> None:
-    Path("runs/latest").mkdir(parents=True)
+    Path("latest").mkdir(parents=True)
     code, _, error = run("train", *SMALL)
-    assert (code, [each.name for each in Path("runs").iterdir()]) == (2, ["latest"])
-    assert "runs/latest: is a folder" in told_once(error)
+    assert (code, [each.name for each in Path().iterdir()]) == (2, ["latest"])
+    assert "latest: is a folder" in told_once(error)
+
+
+def test_latest_stands_beside_the_runs_and_is_understood_where_it_was(run, trained_run: Path) -> None:
+    run_folder = Path(shutil.copytree(trained_run, "runs/a"))
+    Path("latest").symlink_to(run_folder)
+    for given in ("latest", "runs/latest", str(Path.cwd() / "runs/latest")):
+        assert run_path(given).resolve() == run_folder.resolve()
+        assert lapel.load(f"{given}/bundle").folder.resolve() == (run_folder / "bundle").resolve()
+        code, _, error = run("evaluate", f"run={given}", "report=false", "bootstrap.samples=0")
+        assert code == 0, error
+    # A link of a version that had it inside is found as long as there is no other, and goes when training begins.
+    Path("latest").rename("runs/latest")
+    Path("runs/latest").unlink()
+    Path("runs/latest").symlink_to("a")
+    assert run_path("latest").resolve() == run_path("runs/latest").resolve() == run_folder.resolve()
+    assert run("train", *SMALL)[0] == 0
+    assert not Path("runs/latest").is_symlink()
+    assert run_path("runs/latest").resolve() == Path("latest").resolve() != run_folder.resolve()
+    assert [each.name for each in Path("runs").iterdir() if each.name != "a"] == [Path("latest").resolve().name]
 
 
 def test_a_file_in_the_way_is_told_in_one_line(run) -> None:
@@ -207,7 +227,7 @@ def test_a_sweep_goes_on_after_a_failed_trial_and_latest_shows_the_best(run) -> 
     summaries = {each.parent: json.loads(each.read_text()) for each in Path("my sweep (1)").glob("*/train.json")}
     assert sorted(each.name for each in summaries) == ["0", "2"]
     best = max(summaries, key=lambda trial: summaries[trial]["monitored"])
-    assert Path("runs/latest").resolve() == best.resolve()
+    assert Path("latest").resolve() == best.resolve()
 
 
 def test_a_mistake_in_the_last_trial_is_told_before_the_first_one_trains(run) -> None:

@@ -39,13 +39,13 @@ def test_from_training_to_a_search(photo: Path, tmp_path: Path) -> None:
     command(tmp_path, str(ROOT / "train.py"), "trainer.max_steps=20", "trainer=cpu")
     command(tmp_path, str(ROOT / "evaluate.py"), "run=runs/latest")
     command(tmp_path, str(ROOT / "export.py"), "run=runs/latest")
-    metrics = json.loads((tmp_path / "runs/latest/evaluation/metrics.json").read_text())
+    metrics = json.loads((tmp_path / "latest/evaluation/metrics.json").read_text())
     protocol = metrics["protocol"]
     assert (protocol["data"], protocol["queries"], protocol["gallery"]) == ("fashion_mnist", 10000, 10000)
     assert protocol["split_hash"] == "1adca4ddea64ac9b8966dd1d07e8a6e83fca8296f13c4f5ccf32f27cc34bb962"
     assert metrics["recall@1"] > 0.6
     search = str(Path(sys.executable).parent / "lapel-search")
-    arguments = ["bundle=runs/latest/bundle", "k=10", "format=json"]
+    arguments = ["bundle=latest/bundle", "k=10", "format=json"]
     found = json.loads(
         subprocess.run(
             [search, f"image={photo}", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True

@@ -69,7 +69,7 @@ def test_a_signal_ends_all_processes_between_two_steps(
 ) -> None:
     command = [sys.executable, str(TRAIN), *TINY, "trainer.devices=2", "trainer.max_epochs=100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    awaited = "runs/latest/checkpoints/last.ckpt" if begun else "runs/*/config.yaml"
+    awaited = "latest/checkpoints/last.ckpt" if begun else "runs/*/config.yaml"
     while not list(working_folder.glob(awaited)):
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)

@@ -1,7 +1,7 @@
 """The nearest gallery rows of every query, as they are written: against the search of everything, and loops."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,9 @@ from lapel.catalog import SAME_PIXELS, Catalog
 from lapel.config.evaluation import Checkpoint
 from lapel.config.variant import Metric
 from lapel.evaluation import neighbors
-from lapel.evaluation.neighbors import exact_lists, write_neighbors
+from lapel.evaluation.neighbors import NEIGHBORS_FILE, exact_lists, write_neighbors
 from lapel.evaluation.protocols import Embedded, Protocol, protocol_of
+from lapel.files.writing import together
 from lapel.images.store import open_store
 from lapel.retrieval import Neighbors, search
 from lapel.retrieval.exact import nearest_by_tile
@@ -59,12 +60,17 @@ def test_tile_by_tile_is_the_search_of_everything(metric: Metric, k: int) -> Non
     np.testing.assert_array_equal(np.concatenate([near.scores for _, near in parts]), whole.scores)
 
 
+def write(folder: Path, protocol: Protocol, lists: Iterable[tuple[np.ndarray, Neighbors]]) -> None:
+    with together(folder, NEIGHBORS_FILE) as staged:
+        write_neighbors(staged, protocol, lists)
+
+
 @pytest.mark.parametrize("metric", list(Metric))
 @pytest.mark.parametrize("within", [None, "colour"])
 @pytest.mark.parametrize("k", [5, 1000])
 def test_the_file_holds_what_a_loop_finds(metric: Metric, within: str | None, k: int, tmp_path: Path) -> None:
     catalog, protocol, embeddings = made(200, ["query", "gallery", "both"], within)
-    write_neighbors(tmp_path, protocol, exact_lists(protocol, embedded(protocol, embeddings, metric), k))
+    write(tmp_path, protocol, exact_lists(protocol, embedded(protocol, embeddings, metric), k))
     found = pd.read_parquet(tmp_path / "neighbors.parquet")
     assert found.dtypes.astype(str).to_dict() == {
         "row": "int64", "rank": "int32", "neighbor": "int64", "score": "float32"
@@ -107,7 +113,7 @@ def test_it_is_written_as_it_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path:
             given += near.positions.size
             yield queries, near
 
-    write_neighbors(tmp_path, protocol, watched())
+    write(tmp_path, protocol, watched())
     assert pq.ParquetFile(tmp_path / "neighbors.parquet").num_row_groups == len(written) == 3
     assert most < 7 * QUERY_TILE
     assert sum(written) == given == 25 * QUERY_TILE
@@ -126,7 +132,7 @@ def test_it_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 
     (tmp_path / "neighbors.parquet").write_bytes(b"older")
     with pytest.raises(KeyboardInterrupt):
-        write_neighbors(tmp_path, protocol, broken())
+        write(tmp_path, protocol, broken())
     assert [each.read_bytes() for each in tmp_path.iterdir()] == [b"older"]
 
 

@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         lapel.train(lapel.compose("train", [*SMALL, f"data.root={photos(folder / 'mine', 6)}"]))
-        run = (folder / "runs" / "latest").resolve()
+        run = (folder / "latest").resolve()
         lapel.evaluate(lapel.compose("evaluate", [f"run={run}", *QUICK]))
         lapel.export(ExportConfig(run=str(run)))
     return run

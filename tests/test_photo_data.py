@@ -116,7 +116,7 @@ def test_every_format_trains_evaluates_exports_and_searches(name: str, working_f
     result = lapel.evaluate(EvaluateConfig(report=False))
     assert 0 < result["recall@10"] <= 1
     lapel.export(ExportConfig())
-    bundle = lapel.load("runs/latest/bundle")
+    bundle = lapel.load("latest/bundle")
     assert len(bundle.search_row(0, 3)) == 3
     assert bundle.items["image"].str.len().min() > 0
 

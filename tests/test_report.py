@@ -15,7 +15,19 @@ import pytest
 from PIL import Image
 
 import lapel
-from lapel.report import Content, Hub, MapPoints, Picture, Query, occurrences, project, thumbnails, write_report
+from lapel.files.writing import together
+from lapel.report import (
+    REPORT_FILE,
+    Content,
+    Hub,
+    MapPoints,
+    Picture,
+    Query,
+    occurrences,
+    project,
+    thumbnails,
+    write_report,
+)
 from lapel.report.drawings import CELLS, OTHERS, largest
 from lapel.report.hubs import Occurrences
 from lapel.report.page import card_lines
@@ -101,8 +113,14 @@ class Page(HTMLParser):
             self.text += data
 
 
+def report_in(content: Content, folder: Path) -> Path:
+    with together(folder, REPORT_FILE) as staged:
+        write_report(content, staged)
+    return folder / REPORT_FILE
+
+
 def written(content: Content, folder: Path) -> Page:
-    return Page(write_report(content, folder).read_text(encoding="utf-8"))
+    return Page(report_in(content, folder).read_text(encoding="utf-8"))
 
 
 def test_names_are_text_wherever_they_stand(tmp_path: Path):
@@ -167,7 +185,7 @@ def test_no_report_where_none_is_wanted(trained_run: Path):
 
 def test_the_same_content_gives_the_same_bytes(tmp_path: Path):
     content = content_of(["shirt", "coat", "bag"], channels=3)
-    pages = [write_report(content, tmp_path / name).read_bytes() for name in ("a", "b")]
+    pages = [report_in(content, tmp_path / name).read_bytes() for name in ("a", "b")]
     assert pages[0] == pages[1]
 
 

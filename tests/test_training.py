@@ -91,7 +91,7 @@ def test_every_variant_learns(variant: str, working_folder: Path) -> None:
     """Three epochs bring the val part's MAP@R above that of one step."""
     overrides = [*TINY, f"variant={variant}", "optim.schedule=constant", "trainer.max_epochs=6"]
     lapel.train(lapel.compose("train", overrides))
-    history = json.loads((working_folder / "runs/latest/train.json").read_text())["history"]
+    history = json.loads((working_folder / "latest/train.json").read_text())["history"]
     untrained = lapel.train(lapel.compose("train", [*overrides, "trainer.max_steps=1", "optim.lr=1e-9"]))
     assert max(epoch["map@r"] for epoch in history) > untrained + 0.02
 
@@ -105,7 +105,7 @@ def test_given_pairs_and_triplets_reach_their_losses(sampler: str, working_folde
     }[sampler]
     best = lapel.train(lapel.compose("train", [*TINY, *variant, f"sampler={sampler}", "trainer.max_epochs=1"]))
     assert 0 < best <= 1
-    assert (working_folder / "runs/latest/train.json").is_file()
+    assert (working_folder / "latest/train.json").is_file()
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others(working_folder: Path) -> None:
@@ -122,19 +122,19 @@ def test_two_processes_train_as_one_does(working_folder: Path) -> None:
     """Without batch statistics the losses are those of one process; here: the run ends, and its curves are finite."""
     overrides = [*TINY, "trainer=ddp", "trainer.max_epochs=1"]
     best = lapel.train(lapel.compose("train", overrides))
-    summary = json.loads((working_folder / "runs/latest/train.json").read_text())
+    summary = json.loads((working_folder / "latest/train.json").read_text())
     assert (summary["processes"], summary["monitored"]) == (2, best)
     alone = lapel.train(lapel.compose("train", [*TINY, "trainer.max_epochs=1"]))
-    again = json.loads((working_folder / "runs/latest/train.json").read_text())
+    again = json.loads((working_folder / "latest/train.json").read_text())
     assert (summary["images"], summary["steps"]) == (again["images"], again["steps"])
     assert alone == pytest.approx(best, abs=0.2)
 
 
 def test_max_steps_in_mid_epoch_still_validates_and_saves(working_folder: Path) -> None:
     lapel.train(lapel.compose("train", [*TINY, "trainer.max_steps=7", "trainer.checkpoint_every=2"]))
-    run = open_run("runs/latest", Checkpoint.last)
+    run = open_run("latest", Checkpoint.last)
     assert run.step == 7
-    assert json.loads((working_folder / "runs/latest/train.json").read_text())["steps"] == 7
+    assert json.loads((working_folder / "latest/train.json").read_text())["steps"] == 7
 
 
 def test_divergence_stops_and_names_step_and_loss(working_folder: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_trained_run_is_not_overwritten(trained_run: Path) -> None:
 def test_an_interrupt_leaves_a_usable_last_checkpoint(number: signal.Signals, working_folder: Path) -> None:
     command = [sys.executable, str(TRAIN), *TINY, "trainer.max_epochs=100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=working_folder)
-    last = working_folder / "runs/latest/checkpoints/last.ckpt"
+    last = working_folder / "latest/checkpoints/last.ckpt"
     while not last.exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
@@ -173,7 +173,7 @@ def test_an_interrupt_leaves_a_usable_last_checkpoint(number: signal.Signals, wo
     assert process.returncode == 128 + number, told
     assert "Traceback" not in told
     assert "last.ckpt holds the state" in told
-    run = open_run(str(working_folder / "runs/latest"), Checkpoint.last)
+    run = open_run(str(working_folder / "latest"), Checkpoint.last)
     assert run.step > 0
     assert not [each for each in last.parent.iterdir() if each.suffix != ".ckpt"]
 

@@ -100,7 +100,7 @@ def test_the_learning_rate_of_each_part() -> None:
 @pytest.mark.parametrize("name", ["cosine", "step"])
 def test_every_optimizer_and_schedule_trains(optim: str, name: str, working_folder: Path) -> None:
     lapel.train(lapel.compose("train", [*TINY, f"optim={optim}", f"optim.schedule={name}", "optim.clip=1"]))
-    assert summary(working_folder / "runs/latest")["epochs"] == 2
+    assert summary(working_folder / "latest")["epochs"] == 2
 
 
 def test_gradients_are_clipped_in_bf16(working_folder: Path) -> None:
@@ -553,4 +553,4 @@ def test_more_processes_than_items_still_train(working_folder: Path) -> None:
     config: TrainConfig = lapel.compose("train", [*TINY, "sampler.items=2", "data.batch_size=16", "trainer.devices=3"])
     config.trainer.max_steps = 2
     assert lapel.train(config) >= 0
-    assert summary(working_folder / "runs/latest")["processes"] == 3
+    assert summary(working_folder / "latest")["processes"] == 3

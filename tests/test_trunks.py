@@ -212,10 +212,10 @@ def test_a_library_trunk_trains_evaluates_exports_and_searches(library: str, wor
     name = SMALL if library == "timm" else "shufflenet_v2_x0_5"
     options = ["encoder=trunk", f"encoder.name={name}", f"encoder.library={library}", "encoder.embedding=null"]
     lapel.train(lapel.compose("train", [*WARDROBE, *options]))
-    assert name in (working_folder / "runs" / "latest").resolve().name
+    assert name in (working_folder / "latest").resolve().name
     lapel.evaluate(EvaluateConfig(report=False))
     lapel.export(ExportConfig())
-    bundle = lapel.load("runs/latest/bundle")
+    bundle = lapel.load("latest/bundle")
     sizes = [bundle.embed(np.zeros((side, 40, 3), np.uint8)) for side in (20, 32, 90)]
     assert {each.shape for each in sizes} == {(1, bundle.manifest["embedding"])}
 
@@ -256,7 +256,7 @@ def test_a_pretrained_encoder_is_scored_without_a_run(state: dict[str, Tensor], 
     (first, _) = sorted((working_folder / "runs").glob("wardrobe-pretrained-*"))
     assert (first / "evaluation" / "metrics.json").is_file()
     assert result["protocol"]["encoder"]["weights"] == "weights.pth"
-    assert not (working_folder / "runs" / "latest").exists()
+    assert not (working_folder / "latest").exists()
 
 
 def test_parts_of_a_trunk_can_be_frozen(working_folder: Path):

@@ -3,7 +3,7 @@
 >>> import lapel
 >>> config = lapel.compose("train", ["variant=siam", "seed=1"])  # doctest: +SKIP
 >>> lapel.train(config)  # doctest: +SKIP
->>> bundle = lapel.load("runs/latest/bundle")  # doctest: +SKIP
+>>> bundle = lapel.load("latest/bundle")  # doctest: +SKIP
 >>> bundle.search("photo.png", k=10)  # doctest: +SKIP
 """
 

@@ -131,7 +131,7 @@ def _run_sweep(
     parsed: argparse.Namespace,
     keeps_folders: bool,
 ) -> None:
-    """Check every trial, run them, and point `runs/latest` to the best; what began in none leaves nothing."""
+    """Check every trial, run them, and point `latest` to the best; what began in none leaves nothing."""
     if parsed.cfg:
         raise LapelError("--cfg shows one run: leave out -m")
     if _value("resume", parsed.overrides) is not None:

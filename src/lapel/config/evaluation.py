@@ -149,7 +149,7 @@ class EvaluateConfig(CommandConfig):
     program: ClassVar[str] = "lapel-evaluate"
     composed: ClassVar[bool] = True
 
-    run: str = option("runs/latest", free_text=True)
+    run: str = option("latest", free_text=True)
     """Run folder."""
     bundle: str | None = option(None, free_text=True)
     """Bundle folder, scored in place of a run: its encoder, and its index beside exact search."""

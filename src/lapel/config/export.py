@@ -46,7 +46,7 @@ class ExportConfig(CommandConfig):
     program: ClassVar[str] = "lapel-export"
     composed: ClassVar[bool] = True
 
-    run: str = option("runs/latest", free_text=True)
+    run: str = option("latest", free_text=True)
     """Run folder; the bundle is its subfolder `bundle`."""
     checkpoint: Checkpoint = Checkpoint.best
     export: ExportOptions = field(default_factory=ExportOptions)

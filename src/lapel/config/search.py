@@ -25,7 +25,7 @@ class SearchConfig(CommandConfig):
 
     program: ClassVar[str] = "lapel-search"
 
-    bundle: str = option("runs/latest/bundle", free_text=True)
+    bundle: str = option("latest/bundle", free_text=True)
     """Bundle folder."""
     image: str | None = option(None, free_text=True)
     """Image file to search with."""

@@ -25,6 +25,7 @@ from lapel.config.data import FashionMnistConfig
 from lapel.errors import DataNotFoundError, LapelError
 from lapel.files.cache import cache_folder as lapel_cache
 from lapel.files.paths import user_path
+from lapel.files.writing import together
 
 logger = logging.getLogger(__name__)
 
@@ -155,12 +156,10 @@ def _fetch(cache: Path, timeout: float) -> None:
 
 
 def _keep(cache: Path, contents: dict[str, bytes]) -> None:
-    """Write the files under temporary names, then rename: another process sees a whole file or none."""
-    cache.mkdir(parents=True, exist_ok=True)
-    for name, content in contents.items():
-        with tempfile.NamedTemporaryFile(dir=cache, delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(cache / name)
+    """Write the files, together: a folder that holds some of them alone is an error."""
+    with together(cache, next(iter(contents))) as staged:
+        for name, content in contents.items():
+            staged.file(name).write_bytes(content)
     logger.info("kept Fashion-MNIST in %s", cache)
 
 

@@ -5,13 +5,13 @@ of that line is the test, the next val, the rest train, so that new images never
 """
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 
 from lapel.catalog import linked
 from lapel.config.data import SplitRule
+from lapel.files.writing import written_whole
 
 
 def identical_groups(fingerprints: np.ndarray) -> np.ndarray:
@@ -67,10 +67,8 @@ def save_division(folder: Path, data: str, names: list[str], division: np.ndarra
     content = ("\n".join(["image,split", *lines]) + "\n").encode()
     file = folder / "splits" / f"{data}-{hashlib.sha256(content).hexdigest()[:16]}.csv"
     if not file.is_file():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_bytes(content)
-        temporary.replace(file)
+        with written_whole(file) as temporary:
+            temporary.write_bytes(content)
     return file
 
 

@@ -13,9 +13,9 @@ from lapel.config.composing import flat
 from lapel.config.evaluation import CompareConfig
 from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
-from lapel.files.paths import user_path
+from lapel.files.paths import run_path
 from lapel.files.writing import read_yaml
-from lapel.runs.folder import QUERIES_FILE
+from lapel.runs.folder import METRICS_FILE, QUERIES_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def runs_in(name: str) -> list[Path]:
     Raises:
         LapelError: there is none.
     """
-    folder = user_path(name)
+    folder = run_path(name)
     if (folder / "config.yaml").is_file():
         return [folder]
     found = sorted(each.parent for each in folder.glob("*/config.yaml") if not each.parent.is_symlink())
@@ -100,11 +100,11 @@ def read_run(folder: Path, config: CompareConfig) -> ScoredRun:
         LapelError: it has none, or what is there is damaged.
     """
     evaluation = folder / "evaluation" / config.evaluation if config.evaluation else folder / "evaluation"
-    if not (evaluation / "metrics.json").is_file() or not (evaluation / QUERIES_FILE).is_file():
+    if not (evaluation / METRICS_FILE).is_file() or not (evaluation / QUERIES_FILE).is_file():
         raise LapelError(f"{folder}: has no evaluation in {evaluation}; python evaluate.py run={folder} makes one")
     try:
         plain = read_yaml(folder / "config.yaml")
-        told = json.loads((evaluation / "metrics.json").read_text())
+        told = json.loads((evaluation / METRICS_FILE).read_text())
         summary = json.loads((folder / "train.json").read_text())
         scores = {name: value for name, value in told.items() if name not in ("intervals", "protocol")}
         without_seed = {name: value for name, value in plain.items() if name not in ASIDE}

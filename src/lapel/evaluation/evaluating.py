@@ -1,7 +1,6 @@
 """The scores of a model on one split, and what a reader needs to trust them."""
 
 import logging
-import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -20,21 +19,19 @@ from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.familiarity import familiarity
 from lapel.evaluation.graded import column_codes, ndcg
 from lapel.evaluation.intervals import bootstrap
-from lapel.evaluation.neighbors import NEIGHBORS_FILE, exact_lists, write_neighbors
+from lapel.evaluation.outcome import write_evaluation
 from lapel.evaluation.postprocessing import process
 from lapel.evaluation.protocols import Embedded, protocol_of
-from lapel.evaluation.reporting import LISTED, report_content
+from lapel.evaluation.reporting import LISTED
 from lapel.evaluation.sharing import Alone, Together, team
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.evaluation.tables import grades_by
 from lapel.evaluation.verification import ScoredPairs, choose_pairs, similarities, verification
-from lapel.files.writing import write_json, written_whole
 from lapel.images.store import ImageStore, open_store
 from lapel.machine.devices import choose_device
-from lapel.pictures.examples import MATCHES, examples, spread
-from lapel.report import FIGURES, REPORT_FILE, write_report
+from lapel.pictures.examples import MATCHES
 from lapel.retrieval import NO_POSITION, rows_once
-from lapel.runs.folder import QUERIES_FILE
+from lapel.runs.folder import METRICS_FILE
 
 logger = logging.getLogger(__name__)
 
@@ -71,18 +68,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         "intervals": _intervals(found, grades),
         "protocol": _card(found, pairs),
     }
-    for name in (REPORT_FILE, NEIGHBORS_FILE):  # of an evaluation before this one
-        (subject.folder / name).unlink(missing_ok=True)
-    shutil.rmtree(subject.folder / FIGURES, ignore_errors=True)
-    write_json(subject.folder / "metrics.json", result)
-    tables = _tables(found, predicted)
-    _write_tables(found, tables)
-    _write_examples(found, store)
-    if config.report:
-        write_report(report_content(found, store, result, pairs, tables), subject.folder)
-    if config.neighbors:
-        _write_neighbors(found)
-    logger.info("evaluated %s on %s: %s", subject.name, config.split.name, subject.folder / "metrics.json")
+    write_evaluation(found, store, result, pairs, _tables(found, predicted))
+    logger.info("evaluated %s on %s: %s", subject.name, config.split.name, subject.folder / METRICS_FILE)
     return result
 
 
@@ -229,30 +216,3 @@ def _tables(found: Evaluated, predicted: np.ndarray) -> dict[str, pd.DataFrame]:
         "categories": grades_by(names[1][catalog.categories[rows]], found.scores.grades),
         "confusion": pd.DataFrame(mixed[known][:, known], names[1][known], names[1][known]).rename_axis("true"),
     }
-
-
-def _write_tables(found: Evaluated, tables: dict[str, pd.DataFrame]) -> None:
-    """Scores of each query, and the tables."""
-    rows = found.protocol.queries[found.scores.queries]
-    with written_whole(found.subject.folder / QUERIES_FILE) as temporary:
-        pd.DataFrame({"row": rows, **found.scores.grades}).to_parquet(temporary, index=False)
-    for name, table in tables.items():
-        with written_whole(found.subject.folder / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=name == "confusion")
-
-
-def _write_examples(found: Evaluated, store: ImageStore) -> None:
-    protocol, scores = found.protocol, found.scores
-    shown = spread(scores.queries)
-    sheet = examples(found.catalog, store, protocol.queries, protocol.gallery, scores.neighbors.positions, shown)
-    with written_whole(found.subject.folder / "examples.png") as temporary:
-        sheet.save(temporary, format="PNG")
-
-
-def _write_neighbors(found: Evaluated) -> None:
-    subject, protocol, k = found.subject, found.protocol, found.config.neighbors_k
-    if subject.index is not None:
-        lists = subject.index.lists(protocol, found.embeddings[0], k)
-    else:
-        lists = exact_lists(protocol, found.embedded, k)
-    write_neighbors(subject.folder, protocol, lists)

@@ -1,7 +1,6 @@
 """The nearest gallery rows of every query, written as they are found: memory does not grow with their number."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lapel.evaluation.protocols import Embedded, Protocol
-from lapel.files.writing import written_whole
+from lapel.files.writing import Staged
 from lapel.retrieval import NO_POSITION, Neighbors
 from lapel.retrieval.exact import nearest_by_tile
 
@@ -37,18 +36,18 @@ def exact_lists(protocol: Protocol, embedded: Embedded, k: int) -> Iterator[tupl
             yield each.mine[tile], each.in_gallery(near)
 
 
-def write_neighbors(folder: Path, protocol: Protocol, lists: Iterable[tuple[np.ndarray, Neighbors]]) -> None:
-    """Write lists to neighbors.parquet, whole or not at all: a line for each query and each gallery row in its list.
+def write_neighbors(staged: Staged, protocol: Protocol, lists: Iterable[tuple[np.ndarray, Neighbors]]) -> None:
+    """Write lists to neighbors.parquet: a line for each query and each gallery row in its list.
 
     The columns are `row` (the query's, in the catalogue), `rank` (from 1), `neighbor` (the gallery image's row, in the
     catalogue) and `score` (the cosine, or minus the euclidean distance).
 
     Args:
-        folder: of the evaluation.
+        staged: the evaluation's files.
         protocol: queries and gallery.
         lists: positions of some queries, and their lists.
     """
-    with written_whole(folder / NEIGHBORS_FILE) as temporary, pq.ParquetWriter(temporary, SCHEMA) as writer:
+    with pq.ParquetWriter(staged.file(NEIGHBORS_FILE), SCHEMA) as writer:
         held: list[pa.Table] = []
         for queries, near in _watched(lists, len(protocol.queries)):
             held.append(_lines(protocol, queries, near))

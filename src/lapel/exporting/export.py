@@ -27,7 +27,7 @@ from lapel.images.store import open_store
 from lapel.machine.provenance import git_commit, package_versions
 from lapel.retrieval import search
 from lapel.runs.checkpoint import TrainedRun, open_run
-from lapel.runs.folder import evaluation_folder
+from lapel.runs.folder import METRICS_FILE, evaluation_folder
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _write_manifest(
 
 def _scores(config: ExportConfig, run: TrainedRun) -> dict[str, Any] | None:
     """What evaluate.py found for the test part with this very encoder; None where it has not been asked."""
-    path = evaluation_folder(run.folder, EvaluateConfig(checkpoint=config.checkpoint)) / "metrics.json"
+    path = evaluation_folder(run.folder, EvaluateConfig(checkpoint=config.checkpoint)) / METRICS_FILE
     if config.export.invert is not Invert.never or not path.is_file():
         return None
     try:

@@ -51,6 +51,7 @@ class Staged:
         self.folder = folder
         self.stack = stack
         self.temporary: dict[str, Path] = {}
+        self.outdated: list[str] = []
 
     def file(self, name: str) -> Path:
         """The temporary path to which the file `name`, which may lie in folders below, is to be written."""
@@ -62,6 +63,10 @@ class Staged:
         self.stack.callback(self.temporary[name].unlink, missing_ok=True)
         return self.temporary[name]
 
+    def remove(self, name: str) -> None:
+        """Have a file of before taken away when the others appear, if none of its name is among them."""
+        self.outdated.append(name)
+
     def name_all(self, last: str) -> None:
         """Sync all files, then give them their names, `last` after the others."""
         for temporary in self.temporary.values():
@@ -70,13 +75,16 @@ class Staged:
         names = [*(name for name in self.temporary if name != last), last]
         for name in names:
             if name == last:
-                self._sync_folders(names[:-1])  # what it points to must be there before it is
+                for old in set(self.outdated) - set(names):
+                    (self.folder / old).unlink(missing_ok=True)
+                self._sync_folders([*names[:-1], *self.outdated])  # what it points to must be there before it is
             self.temporary[name].replace(self.folder / name)
         self._sync_folders([last])
 
     def _sync_folders(self, names: list[str]) -> None:
         for folder in sorted({(self.folder / name).parent for name in names}):
-            sync(folder)
+            if folder.is_dir():
+                sync(folder)
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 from lapel.files.cache import cache_folder
+from lapel.files.writing import written_whole
 
 
 def remembered(overrides: list[str]) -> str | None:
     """What was said for these overrides, where the data and its store are as they were; else None."""
     try:
-        known = json.loads(_place(overrides).read_text())
+        known = json.loads(_file(overrides).read_text())
         same = all(_stamp(Path(path)) == stamp for path, stamp in known["watched"].items())
         return known["told"] if same else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged: it is made again
@@ -33,18 +34,15 @@ def remember(overrides: list[str], told: str, watched: list[Path], made: list[Pa
     """
     if not watched:
         return
-    place = _place(overrides)
-    place.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "told": told,
         "watched": {str(path): _stamp(path) for path in map(Path.absolute, [*watched, *made])},
     }
-    temporary = place.with_name(f"{place.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content))
-    temporary.replace(place)
+    with written_whole(_file(overrides)) as temporary:
+        temporary.write_text(json.dumps(content))
 
 
-def _place(overrides: list[str]) -> Path:
+def _file(overrides: list[str]) -> Path:
     """The file for these overrides, given in this folder, to this version."""
     key = json.dumps([version("lapel"), str(Path.cwd()), *overrides])
     return cache_folder() / "prepared" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"

@@ -3,14 +3,13 @@
 import base64
 import json
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from lapel.files.writing import written_whole
+from lapel.files.writing import Staged
 from lapel.report.content import Content, MapPoints
 from lapel.report.drawings import CELLS, as_png, as_svg, figures, largest, map_colours
 from lapel.report.pictures import Sheets, as_uri, sheets
@@ -73,25 +72,18 @@ LABELS = {
 }
 
 
-def write_report(content: Content, folder: Path) -> Path:
-    """Write `report.html`, and the figures as PNG files into `figures/`.
+def write_report(content: Content, staged: Staged) -> None:
+    """Write `report.html`, one page that needs no other file and asks for none, and the figures as PNG files.
 
     Args:
         content: what it shows.
-        folder: of the evaluation.
-
-    Returns:
-        The page: one file that needs no other and asks for none.
+        staged: the evaluation's files.
     """
     drawn = {}
     for name, figure in figures(content):
         drawn[name] = Markup(as_svg(figure))
-        with written_whole(folder / FIGURES / f"{name}.png") as temporary:
-            temporary.write_bytes(as_png(figure))
-    page = folder / REPORT_FILE
-    with written_whole(page) as temporary:
-        temporary.write_text(render(content, drawn), encoding="utf-8")
-    return page
+        staged.file(f"{FIGURES}/{name}.png").write_bytes(as_png(figure))
+    staged.file(REPORT_FILE).write_text(render(content, drawn), encoding="utf-8")
 
 
 def render(content: Content, drawn: dict[str, Markup]) -> str:

@@ -1,6 +1,5 @@
 """Checkpoints: written whole or not at all, and carrying the config they came from."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from lapel.config.evaluation import Checkpoint
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
-from lapel.files.paths import user_path
+from lapel.files.paths import run_path
 from lapel.files.tensors import load_plain
 from lapel.files.writing import written_whole
 from lapel.runs.folder import CHECKPOINTS
@@ -41,8 +40,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         del storage_options  # of remote file systems
         with written_whole(Path(path)) as temporary, temporary.open("wb") as file:
             torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,7 @@ def open_run(folder: str, which: Checkpoint) -> TrainedRun:
     Raises:
         LapelError: the folder or the checkpoint is missing, cannot be read, or is not lapel's.
     """
-    run = user_path(folder)
+    run = run_path(folder)
     if not run.is_dir():
         raise LapelError(f"run={folder}: no such run folder{_known_runs(run.parent)}")
     path = run / CHECKPOINTS / f"{which.name}.ckpt"

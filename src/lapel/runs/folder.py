@@ -4,7 +4,7 @@ runs/<data>-<variant>-<encoder>-<time>/
     config.yaml  train.log  train.json
     checkpoints/best.ckpt  checkpoints/last.ckpt
     tensorboard/  evaluation/  bundle/
-runs/latest -> the newest of them
+latest -> the newest of them; beside runs/, since in it TensorBoard would show that run twice
 """
 
 import fcntl
@@ -28,9 +28,14 @@ logger = logging.getLogger(__name__)
 CHECKPOINTS = "checkpoints"
 
 
+def latest(root: Path = RUNS) -> Path:
+    """Where the link to the newest run stands."""
+    return root.parent / LATEST
+
+
 def check_latest(root: Path = RUNS) -> None:
-    """Raise if something else stands where the link `<root>/latest` goes."""
-    link = root / LATEST
+    """Raise if something else stands where the link to the newest run goes."""
+    link = latest(root)
     if link.exists() and not link.is_symlink():
         raise LapelError(f"{link}: is a folder or file, must be a link or absent; move it away")
 
@@ -59,9 +64,11 @@ def claim_folder(folder: Path) -> None:
 
 
 def point_latest(folder: Path, root: Path = RUNS) -> None:
-    """Move the link `<root>/latest` to a run folder, in one step."""
+    """Move the link to the newest run to a run folder, in one step."""
     check_latest(root)
-    link_to(root / LATEST, folder)
+    link_to(latest(root), folder)
+    if (root / LATEST).is_symlink():  # of a version that had it there
+        (root / LATEST).unlink()
 
 
 @contextmanager
@@ -92,10 +99,10 @@ def is_started(folder: Path) -> bool:
 def undone_on_error(folder: Path, root: Path = RUNS) -> Iterator[None]:
     """After an error, empty and remove a claimed folder in which training has not begun.
 
-    Where it had begun but written no checkpoint, the folder stays for its curves, and the link `<root>/latest` goes
-    back to the run that it showed before.
+    Where it had begun but written no checkpoint, the folder stays for its curves, and the link `latest` goes back to
+    the run that it showed before.
     """
-    link = root / LATEST
+    link = latest(root)
     before = link.resolve() if link.is_symlink() else None
     try:
         yield
@@ -139,7 +146,8 @@ def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None
     return folder
 
 
-# Of an evaluation: a line a query, with its row and its scores.
+# Of an evaluation: its scores and their protocol; and a line a query, with its row and its scores.
+METRICS_FILE = "metrics.json"
 QUERIES_FILE = "queries.parquet"
 
 

@@ -26,7 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from lapel.config.composing import from_plain, to_plain
 from lapel.config.train import TrainConfig
 from lapel.errors import InterruptedTrainingError, LapelError
-from lapel.files.paths import RUNS, user_path
+from lapel.files.paths import RUNS, run_path
 from lapel.files.writing import link_to, read_yaml, write_yaml
 from lapel.machine.launchers import outer_rank, processes_outside, slurm_job
 from lapel.runs.folder import CHECKPOINTS, check_latest, claim_folder, held, logged_to, new_folder, undone_on_error
@@ -64,14 +64,14 @@ def train(config: TrainConfig, folder: Path | str | None = None) -> float:
             Path(folder).rmdir()  # made for this attempt, and empty
         resume = str(requeued)
     if resume is not None:
-        return _go_on(replace(config, resume=resume), user_path(resume))
+        return _go_on(replace(config, resume=resume), run_path(resume))
     folder = new_folder(config.name) if folder is None else Path(folder)
     with Others() as others, held(folder):
         claim_folder(folder)
         with undone_on_error(folder), logged_to(folder / "train.log"):
             write_yaml(folder / "config.yaml", to_plain(config))
             if (job := slurm_job()) is not None:
-                link_to(RUNS / f".slurm-{job}", folder)
+                link_to(_link_of(job), folder)
             return _train(config, folder, others)
 
 
@@ -92,12 +92,17 @@ def _train(config: TrainConfig, folder: Path, others: "Others") -> float:
     return best
 
 
+def _link_of(job: str) -> Path:
+    """Where a job of SLURM finds its run again; beside `runs/`, as `latest`."""
+    return RUNS.parent / f".slurm-{job}"
+
+
 def _requeued(config: TrainConfig) -> Path | None:
     """The folder of this run, where it is a job that SLURM has started again."""
     job = slurm_job()
     if job is None or int(os.environ.get("SLURM_RESTART_COUNT", "0")) == 0:
         return None
-    link = RUNS / f".slurm-{job}"
+    link = _link_of(job)
     if not (link / "config.yaml").is_file() or read_yaml(link / "config.yaml") != to_plain(config):
         return None
     return Path(os.path.relpath(link.resolve()))

@@ -9,7 +9,7 @@ from lapel.bundle.layout import MANIFEST_FILE
 from lapel.config.evaluation import Checkpoint
 from lapel.encoders.encoder import Encoder
 from lapel.errors import LapelError
-from lapel.files.paths import user_path
+from lapel.files.paths import run_path
 from lapel.runs.checkpoint import open_run
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def begin_with(encoder: Encoder, origin: str) -> None:
 
 
 def _encoder_state(origin: str) -> dict[str, torch.Tensor]:
-    folder = user_path(origin)
+    folder = run_path(origin)
     if not (folder / MANIFEST_FILE).is_file():
         try:
             return open_run(origin, Checkpoint.best).state
