@@ -259,11 +259,12 @@ def test_where_keeps_rows_and_moves_none(listed: Path):
 @pytest.mark.parametrize(
     ("where", "told"),
     [
-        ("color == 'red'", "color"),
-        ("colour", "true or false for each row"),
-        ("colour ==", "data.where"),
-        ("@pd.io", "must not hold @"),
-        ("colour.__class__", "must not hold @ or __"),
+        ("color == 'red'", "there is no column color"),
+        ("colour", "colour alone is no condition"),
+        ("colour ==", "cannot be read"),
+        ("@pd.io", "cannot be read"),
+        ("colour.__class__ == 'x'", "colour.__class__ is no column"),
+        ("colour.to_csv('x.csv') == 1 or colour == 'red'", "is no column"),
         ("colour == 'green'", "keeps none of 24 rows"),
     ],
 )

@@ -148,7 +148,7 @@ class PhotosConfig(DataConfig):
     category: Any = option(None)
     """Column, or columns, of the coarser class, which the Cat losses learn; by default the item."""
     where: str | None = option(None, free_text=True)
-    """Rows to keep, as a pandas query: `gender == "Women"`."""
+    """Rows to keep: a filter, as `gender == "Women" and year >= 2015`."""
     split: SplitRule = SplitRule.hash
     """How rows without an official split are divided."""
     val_share: float = option(0.1, above=0, at_most=0.5)

@@ -77,7 +77,7 @@ ORIGINS = {
 }
 
 
-def places(name: str) -> list[Path]:
+def usual_folders(name: str) -> list[Path]:
     """The folders in which a data set is looked for when `data.root` is not given."""
     return [DATA / name, cache_folder() / name]
 
@@ -95,13 +95,13 @@ def find_tree(name: str, root: str | None, marker: str) -> tuple[Tree, str]:
         if base is None:
             raise LapelError(f"data.root={root}: holds no {marker}, neither unpacked nor in a zip archive")
         return tree, base
-    for place in places(name):
-        if place.exists():
-            tree = Tree(place)
+    for folder in usual_folders(name):
+        if folder.exists():
+            tree = Tree(folder)
             base = tree.base(marker)
             if base is not None:
                 return tree, base
-    looked = " and ".join(map(str, places(name)))
+    looked = " and ".join(map(str, usual_folders(name)))
     raise DataNotFoundError(
         f"{ORIGINS[name].title}: not in {looked}; lapel-data prepare data={name} says where to get it, "
         "or give data.root=FOLDER"

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from lapel.catalog import SAME_PIXELS, SEVERAL_ITEMS, Catalog, Dropped
+from lapel.catalog.filters import read_filter
 from lapel.config.data import PhotosConfig, Store
 from lapel.datasets.splits import divide, identical_groups, save_division
 from lapel.errors import LapelError
@@ -116,22 +117,14 @@ def _check_columns(listing: Listing, config: PhotosConfig) -> None:
 
 
 def _kept_by(where: str | None, table: pd.DataFrame) -> np.ndarray:
-    """bool `[rows]`: what a query keeps."""
+    """bool `[rows]`: what a filter keeps."""
     if where is None:
         return np.ones(len(table), bool)
-    if "@" in where or "__" in where:  # pandas would look into Python's own variables
-        raise LapelError(f"data.where={where}: must not hold @ or __")
-    try:
-        kept = pd.Series(table.eval(where, engine="python", local_dict={}, global_dict={}), dtype=object)
-        found = kept.where(kept.notna(), False).to_numpy()  # a missing value is neither above nor below another
-    except Exception as error:  # pandas lets through whatever the expression meets
-        reason = " ".join(str(error).split())[:200]
-        raise LapelError(f"data.where={where}: {reason}; columns are {', '.join(table.columns)}") from error
-    if found.shape != (len(table),) or not all(isinstance(each, bool | np.bool_) for each in found):
-        raise LapelError(f'data.where={where}: must be true or false for each row, as in gender == "Women"')
+    wanted = read_filter(where, "data.where")
+    found = wanted.keep(table)
     if not found.any():
-        raise LapelError(f"data.where={where}: keeps none of {len(table)} rows")
-    return found.astype(bool)
+        raise wanted.refused(f"keeps none of {len(table)} rows")
+    return found
 
 
 def _drop_odd_paths(listing: Listing) -> None:

@@ -43,14 +43,14 @@ def divide(
     """
     first = _first_of_group(names, groups)
     if rule is SplitRule.unseen:
-        places = hashed(_linked(items, groups))
+        points = hashed(_linked(items, groups))
     else:
-        places = hashed([names[row] for row in first])
+        points = hashed([names[row] for row in first])
         if rule is SplitRule.stratified:
-            places = _ranked_within(items[first], places, first)
+            points = _ranked_within(items[first], points, first)
     split = np.full(len(names), "train", dtype=object)
-    split[places < test_share + val_share] = "val"
-    split[places < test_share] = "test"
+    split[points < test_share + val_share] = "val"
+    split[points < test_share] = "test"
     return split
 
 
@@ -86,11 +86,11 @@ def _first_of_group(names: list[str], groups: np.ndarray) -> np.ndarray:
     return first
 
 
-def _ranked_within(items: np.ndarray, places: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """The places of groups, spread evenly over [0, 1) within each item."""
+def _ranked_within(items: np.ndarray, points: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """The points of groups, spread evenly over [0, 1) within each item."""
     rows = np.unique(first)
     _, codes = np.unique(items[rows], return_inverse=True)
-    order = np.lexsort((places[rows], codes))
+    order = np.lexsort((points[rows], codes))
     sizes = np.bincount(codes)
     starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
     even = np.empty(len(rows))

@@ -115,7 +115,7 @@ def _points(found: Evaluated, store: ImageStore) -> MapPoints:
     """Some of the gallery on a plane, drawn evenly, in random order."""
     gallery, catalog = found.protocol.gallery, found.catalog
     chosen = np.random.default_rng(SEED).permutation(len(gallery))[:POINTS]
-    places, method = project(found.embeddings[1][chosen].cpu().numpy())
+    coordinates, method = project(found.embeddings[1][chosen].cpu().numpy())
     rows = gallery[chosen]
     items, categories = _item_names(found, rows), [catalog.category_names[code] for code in catalog.categories[rows]]
     captions = [
@@ -123,7 +123,9 @@ def _points(found: Evaluated, store: ImageStore) -> MapPoints:
     ]
     parts = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
     pixels = thumbnails(part.cpu().numpy() for part in store.gather_all(parts))
-    return MapPoints(places, catalog.categories[rows], catalog.category_names, captions, pixels, method, len(gallery))
+    return MapPoints(
+        coordinates, catalog.categories[rows], catalog.category_names, captions, pixels, method, len(gallery)
+    )
 
 
 def _pixels(store: ImageStore, rows: np.ndarray) -> np.ndarray:

@@ -4,14 +4,12 @@ Images are embedded in the same batches, and queries compared in the same tiles,
 with as many threads as one process alone would, since sums of floats depend on it.
 """
 
-import multiprocessing
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from lapel.config.evaluation import EvaluateConfig
 from lapel.config.trainer import Accelerator
+from lapel.embedding.workers import workers
 from lapel.encoders.embed import EMBED_BATCH, embed
 from lapel.errors import LapelError
 from lapel.evaluation.protocols import Comparison, Embedded, Graded, Protocol, joined, score_protocol
@@ -102,10 +101,7 @@ def team(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Iterato
     gpus = torch.cuda.device_count()
     if config.accelerator is Accelerator.gpu and gpus < config.processes:
         raise LapelError(f"processes={config.processes}: must be at most {gpus}, the number of GPUs")
-    context = multiprocessing.get_context("spawn")
-    begun = context.Value("i", 0)
-    given = (config, begun, torch.get_num_threads())
-    with ProcessPoolExecutor(config.processes, context, _begin, given) as pool:
+    with workers(config.processes, _begin, config, torch.get_num_threads()) as pool:
         yield Together(pool, config, store.device)
 
 
@@ -139,10 +135,7 @@ class _Worker:
 _workers: list[_Worker] = []
 
 
-def _begin(config: EvaluateConfig, begun: "Synchronized[int]", threads: int) -> None:
-    with begun.get_lock():
-        number = begun.value
-        begun.value += 1
+def _begin(number: int, config: EvaluateConfig, threads: int) -> None:
     torch.set_num_threads(threads)
     gpus = torch.cuda.device_count()
     _workers.append(_Worker(config, choose_device(config.accelerator, number % gpus if gpus else 0)))

@@ -59,7 +59,7 @@ class Subject:
         metric: in which its embeddings are compared.
         data: what the encoder sees of the images.
         catalog: whose split is scored.
-        place: makes, or names, the folder for what is written.
+        make_folder: makes, or names, the folder for what is written.
         origin: what the protocol says of the weights.
         seen: the images that training has seen; None where nothing is known of it.
         trained_items: names of the items that it has seen; None where they are not known.
@@ -74,7 +74,7 @@ class Subject:
     metric: Metric
     data: DataConfig
     catalog: Catalog
-    place: Callable[[], Path]
+    make_folder: Callable[[], Path]
     origin: dict[str, Any]
     seen: Seen | None = None
     trained_items: set[str] | None = None
@@ -85,7 +85,7 @@ class Subject:
     @cached_property
     def folder(self) -> Path:
         """For what is written; a new one is not made before there is something to write."""
-        return self.place()
+        return self.make_folder()
 
 
 def subject_of(config: EvaluateConfig) -> Subject:
@@ -109,7 +109,7 @@ def subject_of(config: EvaluateConfig) -> Subject:
         metric=run.config.variant.metric,
         data=scored.data,
         catalog=scored.catalog,
-        place=lambda: folder,
+        make_folder=lambda: folder,
         origin={"checkpoint": config.checkpoint.name, "step": run.step, **scored.origin},
         seen=run.seen,
         trained_items=scored.trained_items,
@@ -207,7 +207,7 @@ def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
         metric=bundle.metric,
         data=scored.data,
         catalog=scored.catalog,
-        place=lambda: evaluation_folder(run if inside else new_folder(name), config, scored.name),
+        make_folder=lambda: evaluation_folder(run if inside else new_folder(name), config, scored.name),
         origin={
             "checkpoint": bundle.manifest["checkpoint"],
             "step": bundle.manifest["step"],
@@ -272,7 +272,7 @@ def _pretrained(config: EvaluateConfig, chosen: EncoderConfig) -> Subject:
         metric=metric,
         data=data,
         catalog=catalog,
-        place=lambda: evaluation_folder(new_folder(name), config),
+        make_folder=lambda: evaluation_folder(new_folder(name), config),
         origin={"checkpoint": None, "encoder": to_plain(headless)},
     )
 

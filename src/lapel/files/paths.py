@@ -23,11 +23,11 @@ def run_path(text: str | Path) -> Path:
     """
     path = user_path(text)
     parts = path.parts
-    for place in range(len(parts)):
-        if parts[place] != LATEST:
+    for number in range(len(parts)):
+        if parts[number] != LATEST:
             continue
-        before, rest = Path(*parts[:place]), parts[place + 1 :]
-        inside = place > 0 and parts[place - 1] == RUNS.name
+        before, rest = Path(*parts[:number]), parts[number + 1 :]
+        inside = number > 0 and parts[number - 1] == RUNS.name
         beside = before.parent / LATEST if inside else before / LATEST
         within = before / LATEST if inside else before / RUNS / LATEST
         found = within if within.is_symlink() and not beside.is_symlink() else beside

@@ -157,8 +157,8 @@ def perceptual_hashes(pixels: np.ndarray) -> np.ndarray:
 
 def _cosine_basis(size: int) -> np.ndarray:
     """float32 `[size, size]`: the vectors of the cosine transform (DCT-II), lowest frequency first."""
-    places = (np.arange(size) + 0.5) * np.pi / size
-    return np.cos(np.arange(size)[:, None] * places).astype(np.float32)
+    points = (np.arange(size) + 0.5) * np.pi / size
+    return np.cos(np.arange(size)[:, None] * points).astype(np.float32)
 
 
 def duplicate_pairs(pictures: SmallPictures, bits: int, difference: float) -> np.ndarray:

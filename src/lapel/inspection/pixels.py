@@ -28,7 +28,7 @@ class PixelReader:
             assert self.catalog.pixels is not None
             numbers = self.catalog.table["image"].to_numpy()[rows]
             return [decode(self.catalog.pixels[number], self.channels) for number in numbers]
-        places = source.positions[rows]
+        positions = source.positions[rows]
         if self.mapped is not None:
-            return [np.asarray(self.mapped[place]) for place in places]
-        return [source.photos.decode(int(place)) for place in places]
+            return [np.asarray(self.mapped[position]) for position in positions]
+        return [source.photos.decode(int(position)) for position in positions]

@@ -10,7 +10,7 @@ from lapel.catalog import SPLITS, Catalog
 from lapel.config.catalog import CatalogConfig
 from lapel.config.choices import name_of
 from lapel.config.data import DataConfig, PhotosConfig, TableConfig
-from lapel.datasets.origins import ORIGINS, places
+from lapel.datasets.origins import ORIGINS, usual_folders
 from lapel.errors import DataNotFoundError
 from lapel.files.cache import cache_folder
 from lapel.files.paths import user_path
@@ -55,7 +55,7 @@ def instructions(name: str) -> str:
     origin = ORIGINS.get(name)
     if origin is None:
         return ""
-    here, cache = places(name)
+    here, cache = usual_folders(name)
     lines = [
         f"{origin.title} is not here.",
         *(f"  {'get:' if number == 0 else '':10}{each}" for number, each in enumerate(origin.files)),
@@ -91,7 +91,7 @@ def watched(config: DataConfig) -> list[Path]:
     table = [user_path(config.table)] if isinstance(config, TableConfig) and config.table else []
     if config.root is not None:
         return [user_path(config.root), *table]
-    return [table[0].parent, *table] if table else places(name_of(config))
+    return [table[0].parent, *table] if table else usual_folders(name_of(config))
 
 
 def made(catalog: Catalog) -> list[Path]:

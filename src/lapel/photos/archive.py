@@ -110,11 +110,11 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
     tail_start = max(0, length - END.size - LONGEST_COMMENT)
     file.seek(tail_start)
     tail = file.read()
-    place = tail.rfind(END_MARK)
-    if place < 0 or len(tail) - place < END.size:
+    at = tail.rfind(END_MARK)
+    if at < 0 or len(tail) - at < END.size:
         raise LapelError("it has no directory")
-    *_, size, offset, _ = END.unpack_from(tail, place)
-    end = tail_start + place
+    *_, size, offset, _ = END.unpack_from(tail, at)
+    end = tail_start + at
     if end >= LOCATOR64.size:
         file.seek(end - LOCATOR64.size)
         mark, _, _, _ = LOCATOR64.unpack(file.read(LOCATOR64.size))
@@ -132,36 +132,36 @@ def _find_directory(file: BinaryIO) -> tuple[int, int, int]:
 
 def _entries(archive: str, directory: bytes, before: int) -> dict[str, Location]:
     found: dict[str, Location] = {}
-    place, unpack, header = 0, ENTRY.unpack_from, ENTRY.size
-    while place < len(directory):
+    at, unpack, header = 0, ENTRY.unpack_from, ENTRY.size
+    while at < len(directory):
         (
             mark, _, _, flags, method, _, _, checksum, stored, size, name_length, extra_length, comment_length, _, _, _,
             offset,
-        ) = unpack(directory, place)  # fmt: skip
+        ) = unpack(directory, at)  # fmt: skip
         if mark != ENTRY_MARK:
             raise LapelError("its directory is damaged")
-        name_end = place + header + name_length
-        raw = directory[place + header : name_end]
+        name_end = at + header + name_length
+        raw = directory[at + header : name_end]
         if IN_EXTRA in (size, stored, offset):
             extra = directory[name_end : name_end + extra_length]
             size, stored, offset = _wide(extra, size, stored, offset)
-        place = name_end + extra_length + comment_length
+        at = name_end + extra_length + comment_length
         if not raw.endswith(b"/"):
             name = raw.decode("utf-8" if flags & UTF8 else "cp437").partition("\0")[0]
-            place_in_file = offset + before
+            header_at = offset + before
             found.setdefault(
-                name, Location(archive, place_in_file, stored, size, method, checksum, bool(flags & ENCRYPTED))
+                name, Location(archive, header_at, stored, size, method, checksum, bool(flags & ENCRYPTED))
             )
     return found
 
 
 def _wide(extra: bytes, *values: int) -> list[int]:
     """Sizes and offset, those that do not fit into 32 bits from the extra field (APPNOTE 4.5.3)."""
-    place = 0
-    while place + 4 <= len(extra):
-        kind, length = struct.unpack_from("<2H", extra, place)
+    at = 0
+    while at + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, at)
         if kind == EXTRA64:
-            numbers = iter(struct.unpack_from(f"<{length // 8}Q", extra, place + 4))
+            numbers = iter(struct.unpack_from(f"<{length // 8}Q", extra, at + 4))
             return [next(numbers) if value == IN_EXTRA else value for value in values]
-        place += 4 + length
+        at += 4 + length
     return list(values)

@@ -61,7 +61,7 @@ class MapPoints:
     """Gallery images on a plane.
 
     Args:
-        places: float32 `[points, 2]`.
+        coordinates: float32 `[points, 2]`.
         groups: int64 `[points]`, category of each, a position in `names`.
         names: of the categories.
         captions: of each point.
@@ -70,7 +70,7 @@ class MapPoints:
         total: images of the gallery, of which these are some.
     """
 
-    places: np.ndarray
+    coordinates: np.ndarray
     groups: np.ndarray
     names: list[str]
     captions: list[str]

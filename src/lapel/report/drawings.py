@@ -176,11 +176,11 @@ def _hubs(content: Content, axes: Axes) -> None:
 
 def _categories(content: Content, axes: Axes) -> None:
     shown = content.categories.iloc[:BARS].iloc[::-1]
-    places = np.arange(len(shown))
-    axes.barh(places, shown["map@r"], color=MAIN, alpha=0.85, height=0.7)
-    for place, value in enumerate(shown["map@r"]):
-        axes.text(min(value + 0.01, 1.0), place, f"{value:.2f}", va="center", fontsize=8)
-    axes.set_yticks(places, [_short(name) for name in shown["name"]], fontsize=8)
+    lines = np.arange(len(shown))
+    axes.barh(lines, shown["map@r"], color=MAIN, alpha=0.85, height=0.7)
+    for line, value in enumerate(shown["map@r"]):
+        axes.text(min(value + 0.01, 1.0), line, f"{value:.2f}", va="center", fontsize=8)
+    axes.set_yticks(lines, [_short(name) for name in shown["name"]], fontsize=8)
     axes.set_xlim(0, 1.1)
     axes.set_ylim(-0.6, len(shown) - 0.4)
     axes.set_xlabel("MAP@R")
@@ -225,15 +225,17 @@ def _map(content: Content, axes: Axes) -> None:
     points, colours = content.points, map_colours(content.points)
     shown = largest_groups(points)
     rest = ~np.isin(points.groups, shown)
-    size = float(np.clip(20_000 / max(1, len(points.places)), 2, 30))
+    size = float(np.clip(20_000 / max(1, len(points.coordinates)), 2, 30))
     if rest.any():
-        axes.scatter(*points.places[rest].T, s=size, color=UNCOLOURED, linewidths=0, label="others")
+        axes.scatter(*points.coordinates[rest].T, s=size, color=UNCOLOURED, linewidths=0, label="others")
     for group in shown:
         name = _short(points.names[group])
-        axes.scatter(*points.places[points.groups == group].T, s=size, color=colours[group], linewidths=0, label=name)
+        axes.scatter(
+            *points.coordinates[points.groups == group].T, s=size, color=colours[group], linewidths=0, label=name
+        )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_axis_off()
-    axes.set_title(f"{len(points.places):,} images, by {points.method}", fontsize=10)
+    axes.set_title(f"{len(points.coordinates):,} images, by {points.method}", fontsize=10)
     axes.legend(frameon=False, fontsize=7, markerscale=3, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.01))
 
 

@@ -11,13 +11,13 @@
   const REACH = 14; // pixels between the pointer and the dot that it means, at most
   const THUMB = 128;
 
-  const bytes = Uint8Array.from(atob(data.places), (letter) => letter.charCodeAt(0));
-  const places = new Uint16Array(bytes.buffer);
-  const count = places.length / 2;
+  const bytes = Uint8Array.from(atob(data.coordinates), (letter) => letter.charCodeAt(0));
+  const coordinates = new Uint16Array(bytes.buffer);
+  const count = coordinates.length / 2;
   const x = new Float64Array(count), y = new Float64Array(count);
   for (let point = 0; point < count; point++) {
-    x[point] = places[2 * point] / STEPS;
-    y[point] = places[2 * point + 1] / STEPS;
+    x[point] = coordinates[2 * point] / STEPS;
+    y[point] = coordinates[2 * point + 1] / STEPS;
   }
   const low = [Math.min(...x), Math.min(...y)], high = [Math.max(...x), Math.max(...y)];
 

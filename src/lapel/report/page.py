@@ -167,11 +167,11 @@ def _confused(content: Content) -> list[tuple[str, str, int, float]]:
 def map_data(points: MapPoints, pictures: Sheets) -> Markup:
     """The map's data as JSON that may stand in a page: of the points that have a picture."""
     count = pictures.pictures
-    places = points.places[:count]
-    low, spread = places.min(0), max(float(np.ptp(places, axis=0).max()), 1e-9)
-    steps = np.round((places - low) / spread * STEPS).astype("<u2")
+    coordinates = points.coordinates[:count]
+    low, spread = coordinates.min(0), max(float(np.ptp(coordinates, axis=0).max()), 1e-9)
+    steps = np.round((coordinates - low) / spread * STEPS).astype("<u2")
     content: dict[str, Any] = {
-        "places": base64.b64encode(steps.tobytes()).decode(),
+        "coordinates": base64.b64encode(steps.tobytes()).decode(),
         "groups": points.groups[:count].tolist(),
         "names": [short(name) for name in points.names],
         "colours": map_colours(points),

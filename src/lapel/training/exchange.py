@@ -7,7 +7,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
-def place() -> tuple[int, int]:
+def rank_and_ranks() -> tuple[int, int]:
     """This process's rank, and how many processes train together."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
@@ -40,7 +40,7 @@ class GatherRows(torch.autograd.Function):
 
 def highest(number: int, device: torch.device) -> int:
     """The highest number that any process has."""
-    if place()[1] == 1:
+    if rank_and_ranks()[1] == 1:
         return number
     shared = torch.tensor(number, device=device)
     dist.all_reduce(shared, dist.ReduceOp.MAX)
@@ -52,6 +52,6 @@ def share_buffers(module: nn.Module) -> None:
 
     DDP would do it at every step; they are looked at in validation and checkpoints alone.
     """
-    if place()[1] > 1:
+    if rank_and_ranks()[1] > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)

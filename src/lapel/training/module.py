@@ -32,7 +32,7 @@ from lapel.sampling import Batch, Sampler, share
 from lapel.training import optimizers
 from lapel.training.averaging import AveragedWeights
 from lapel.training.course import Course, Phase
-from lapel.training.exchange import GatherRows, place, share_buffers
+from lapel.training.exchange import GatherRows, rank_and_ranks, share_buffers
 
 # Streams of random numbers, apart from those of augmentation and sampling: what the network draws (dropout), which each
 # process does for its own images, and what losses and miners draw, which all do alike.
@@ -143,7 +143,7 @@ class SimilarityModule(pl.LightningModule):
         del batch_idx
         images = self.store.images_of(batch)
         images = self.augmentation(images, batch.number, batch.part.start, len(batch.rows))
-        self._seed(NETWORK_STREAM, batch.number, place()[0])
+        self._seed(NETWORK_STREAM, batch.number, rank_and_ranks()[0])
         raw = self._gather(self._encode(self._resized(images)), len(batch.rows))
         self._seed(LOSS_STREAM, batch.number)
         self.step_values = self._objectives(raw, batch)
@@ -209,7 +209,7 @@ class SimilarityModule(pl.LightningModule):
 
     def _gather(self, local: Tensor, total: int) -> Tensor:
         """The rows of all processes, where there are several."""
-        rank, ranks = place()
+        rank, ranks = rank_and_ranks()
         if ranks == 1:
             return local
         parts = [share(total, each, ranks) for each in range(ranks)]
@@ -245,11 +245,11 @@ class SimilarityModule(pl.LightningModule):
         """
         share_buffers(self.scored_encoder)
         queries, gallery = self.catalog.queries("val"), self.catalog.gallery("val")
-        rows, query_places, gallery_places = rows_once(queries, gallery)
-        part = share(len(rows), *place())
+        rows, query_positions, gallery_positions = rows_once(queries, gallery)
+        part = share(len(rows), *rank_and_ranks())
         with torch.inference_mode():
             embeddings = self._gather(embed(self.scored_encoder, self.store, rows[part]), len(rows))
-        found = embeddings[query_places], embeddings[gallery_places]
+        found = embeddings[query_positions], embeddings[gallery_positions]
         scores = score(
             *found,
             self.catalog.item_sets[queries],

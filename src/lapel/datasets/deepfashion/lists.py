@@ -78,8 +78,8 @@ def image_folder(tree: Tree, base: str, images: list[str]) -> str:
     for folder in IMAGE_FOLDERS:
         if any(tree.has(base + folder + image) for image in images[:TRIED]):
             return base + folder
-    places = ", ".join(f"{base}{folder}{images[0]}" for folder in IMAGE_FOLDERS[:2])
-    raise LapelError(f"{tree.root}: has no images; looked for {places}")
+    looked = ", ".join(f"{base}{folder}{images[0]}" for folder in IMAGE_FOLDERS[:2])
+    raise LapelError(f"{tree.root}: has no images; looked for {looked}")
 
 
 def add_boxes(listing: Listing, boxes: dict[str, tuple[int, ...]]) -> None:
