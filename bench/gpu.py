@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from pytorch_lightning.callbacks import Callback
 from torch import Tensor
 from training import ready_batches
 
@@ -29,6 +30,7 @@ from lapel.config.train import TrainConfig
 from lapel.config.trainer import Precision
 from lapel.training.exchange import GatherRows
 from lapel.training.process import prepare
+from lapel.training.steps import run_steps
 
 SECONDS = 30.0
 GOAL = 0.93
@@ -103,20 +105,23 @@ def check(config: TrainConfig) -> None:
 
 def losses(config: TrainConfig, precision: Precision, compiled: bool) -> list[float]:
     """Of the first steps."""
-    config = replace(config, trainer=replace(config.trainer, precision=precision, compile=compiled))
-    module, device = prepare(config)
-    module.to(device).train()
-    optimizer: Any = module.configure_optimizers()[0][0]
-    found = []
-    for number, batch in enumerate(module.sampler.batches(0, COMPARED)):
-        module.on_train_batch_start(batch, number)
-        with torch.autocast("cuda", torch.bfloat16, enabled=precision is Precision.bf16):
-            loss = module.training_step(batch, number)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        found.append(float(loss.detach()))
-    return found
+    trainer = replace(config.trainer, precision=precision, compile=compiled, max_steps=COMPARED)
+    module, device = prepare(replace(config, trainer=trainer))
+    noted = Losses()
+    run_steps(module, device, [noted])
+    return noted.found
+
+
+class Losses(Callback):
+    """Notes the loss of each step."""
+
+    def __init__(self) -> None:
+        self.found: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        """See above."""
+        del trainer
+        self.found.append(float(pl_module.step_values.loss.detach()))
 
 
 def gather_over_nccl() -> float:

@@ -155,7 +155,7 @@ def test_a_finished_run_has_nothing_left_to_do(uninterrupted: Path, tmp_path: Pa
 
 def test_what_a_resume_may_not_change_is_told(uninterrupted: Path) -> None:
     for override, told in (
-        ("optim.lr=1", "optim.lr cannot be changed; allowed are trainer.accelerator, trainer.devices"),
+        ("optim.lr=1", "optim.lr cannot be changed; allowed are data.root, trainer.accelerator, trainer.devices"),
         ("variant=triplet", "variant cannot be changed"),
         ("trainer.max_epochs=9", "trainer.max_epochs cannot be changed"),
         ("data.store=ram", "data.store cannot be changed"),  # the wardrobe has none

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import lapel
 from lapel.config.composing import from_plain
-from lapel.config.evaluation import Checkpoint, EvaluateConfig
+from lapel.config.evaluation import Checkpoint, EvaluateConfig, Split
 from lapel.errors import LapelError
 from lapel.runs.checkpoint import open_run
 from lapel.training.optimizers import OneCycle
@@ -44,7 +44,7 @@ def test_a_run_folder_holds_what_it_should(trained_run: Path) -> None:
 
 
 def test_latest_is_a_link_to_the_run(trained_run: Path) -> None:
-    latest = trained_run.parent / "latest"
+    latest = trained_run.parent.parent / "latest"
     assert latest.is_symlink()
     assert latest.resolve() == trained_run
 
@@ -80,7 +80,7 @@ def test_tensorboard_has_the_curves(trained_run: Path) -> None:
 def test_the_best_checkpoint_scores_on_val_what_training_said(trained_run: Path, working_folder: Path) -> None:
     assert working_folder
     summary = json.loads((trained_run / "train.json").read_text())
-    result = lapel.evaluate(EvaluateConfig(run=str(trained_run), split=lapel.config.Split.val, report=False))
+    result = lapel.evaluate(EvaluateConfig(run=str(trained_run), split=Split.val, report=False))
     best = max(summary["history"], key=lambda epoch: epoch["map@r"])
     assert result["map@r"] == pytest.approx(best["map@r"], abs=1e-6)
     assert (trained_run / "evaluation" / "val" / "metrics.json").is_file()

@@ -15,6 +15,7 @@ from torch import Tensor
 from lapel.bundle.bundle import Bundle
 from lapel.bundle.index import MEASURES, NEAR_TIE, is_exact, search_index, settings_of
 from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE
+from lapel.bundle.runners import TorchScriptRunner
 from lapel.catalog import Catalog
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
@@ -53,6 +54,7 @@ class DeployedIndex:
         metric: of the encoder.
         rows: int64 `[entries]`, catalogue row of each.
         recall: recall@1 of these very queries as it was known at export; None where it was not.
+        encoder: file of the encoder beside it.
     """
 
     file: Path
@@ -60,6 +62,7 @@ class DeployedIndex:
     metric: Metric
     rows: np.ndarray
     recall: float | None = None
+    encoder: str = TorchScriptRunner.file
 
     def card(self, gallery: np.ndarray) -> dict[str, Any]:
         """What the protocol says of it, where these catalogue rows are searched in."""
@@ -142,7 +145,7 @@ class DeployedIndex:
         found = np.count_nonzero((own & (near.positions != NO_POSITION)).any(1) | alike)
         if found < LEAST_FOUND * len(chosen):
             raise LapelError(
-                f"{self.file}: does not hold the embeddings of the bundle's encoder: of {len(chosen)} gallery images "
+                f"{self.file}: does not hold the embeddings of {self.encoder}: of {len(chosen)} gallery images "
                 f"{found} are among the {within} nearest to their own embedding; export the bundle again"
             )
 
@@ -197,7 +200,13 @@ def deployed_index(bundle: Bundle, catalog: Catalog, split: str) -> DeployedInde
             f"{bundle.folder / INDEX_FILE}: holds {held.sum()} of the {len(gallery)} gallery images of split {split}; "
             "a bundle exported with export.rows=all has those of every split"
         )
-    return DeployedIndex(bundle.folder / INDEX_FILE, bundle.index, bundle.metric, rows.astype(np.int64))
+    return DeployedIndex(
+        file=bundle.folder / INDEX_FILE,
+        index=bundle.index,
+        metric=bundle.metric,
+        rows=rows.astype(np.int64),
+        encoder=bundle.runner.file,
+    )
 
 
 def _keys(table: pd.DataFrame) -> pd.MultiIndex:

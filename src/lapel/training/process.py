@@ -4,16 +4,13 @@ import logging
 import os
 import platform
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from rich.console import Console
 
 from lapel import datasets, sampling
@@ -26,7 +23,6 @@ from lapel.images.store import open_store
 from lapel.machine.cores import available_cores
 from lapel.machine.devices import choose_device, choose_precision, describe
 from lapel.machine.provenance import git_commit, package_versions
-from lapel.runs.checkpoint import AtomicCheckpointIO
 from lapel.runs.folder import CHECKPOINTS, point_latest
 from lapel.sampling import Division
 from lapel.training.callbacks import (
@@ -42,13 +38,12 @@ from lapel.training.callbacks import (
 )
 from lapel.training.module import SimilarityModule
 from lapel.training.resuming import restored
+from lapel.training.steps import processes_here, run_steps
 from lapel.training.warm_start import begin_with
 
 logger = logging.getLogger(__name__)
 
 TENSORBOARD = "tensorboard"
-
-LIGHTNINGS_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed", Precision.fp16: "16-mixed"}
 
 
 def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> float:
@@ -79,7 +74,6 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     events = EventFiles(tensorboard, folder / TENSORBOARD)
     watchdog = Watchdog(config.watchdog, curves)
     callbacks = [speed, interrupt, curves, watchdog, keeper, bar, events]
-    trainer = _trainer(config, module, tensorboard, device, ranks, callbacks)
     if resumed is not None and resumed.ended:
         logger.info("%s: its training has ended; nothing is left to do", folder)
         if rank == 0 and not (folder / "train.json").is_file():
@@ -92,7 +86,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         if resumed is None:
             pictures.begin(config)
-    _run(trainer, module, None if resumed is None else last)
+    run_steps(module, device, callbacks, ranks, tensorboard, None if resumed is None else last)
     if rank == 0:
         write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks, parameters))
     return keeper.best
@@ -106,7 +100,7 @@ def prepare(config: TrainConfig, rank: int = 0, ranks: int = 1) -> tuple[Similar
     """
     device = choose_device(config.trainer.accelerator, int(os.environ.get("LOCAL_RANK", rank)) if ranks > 1 else rank)
     _check_device(config, device)
-    torch.set_num_threads(config.trainer.threads or max(1, available_cores() // _processes_here(ranks)))
+    torch.set_num_threads(config.trainer.threads or max(1, available_cores() // processes_here(ranks)))
     pl.seed_everything(config.seed, verbose=False)
     catalog = datasets.load(config.data)
     _check_validation(catalog)
@@ -137,11 +131,6 @@ def _check_validation(catalog: Catalog) -> None:
         )
 
 
-def _processes_here(ranks: int) -> int:
-    """Processes of the training on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", ranks)) if ranks > 1 else 1
-
-
 def _check_device(config: TrainConfig, device: torch.device) -> None:
     """Raise where the CPU is asked for what GPUs alone can do."""
     if device.type == "cuda":
@@ -153,62 +142,6 @@ def _check_device(config: TrainConfig, device: torch.device) -> None:
     ):
         if wanted:
             raise LapelError(f"{key}: needs a GPU, and training is on the CPU")
-
-
-def _trainer(
-    config: TrainConfig,
-    module: SimilarityModule,
-    tensorboard: TensorBoardLogger,
-    device: torch.device,
-    ranks: int,
-    callbacks: list[pl.Callback],
-) -> pl.Trainer:
-    """Lightning's loop, without what lapel does itself: the sampler shards, and the keeper validates and saves."""
-    options, here = config.trainer, _processes_here(ranks)
-    precision = choose_precision(options.precision, device)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
-    plugins: list[Any] = [AtomicCheckpointIO()]
-    return pl.Trainer(
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=here if ranks > 1 else ([device.index] if device.type == "cuda" else 1),
-        num_nodes=ranks // here,
-        strategy=_strategy(config) if ranks > 1 else "auto",
-        precision=LIGHTNINGS_PRECISION[precision],  # type: ignore[arg-type]
-        max_epochs=-1,
-        max_steps=module.course.total_steps,
-        accumulate_grad_batches=options.accumulate,
-        gradient_clip_val=config.optim.clip,
-        sync_batchnorm=options.sync_batchnorm,
-        logger=tensorboard,
-        callbacks=callbacks,
-        plugins=[*plugins, TorchElasticEnvironment()] if ranks > 1 else plugins,
-        use_distributed_sampler=False,
-        limit_val_batches=0,
-        log_every_n_steps=1,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def _strategy(config: TrainConfig) -> Strategy:
-    """How the processes share the work."""
-    if config.trainer.strategy is DistributedStrategy.fsdp:
-        return FSDPStrategy(sharding_strategy="FULL_SHARD", state_dict_type="full", use_orig_params=True)
-    # Statistics are shared before validation; where a stage changes what learns, not every weight has a gradient.
-    unfreezes = any(stage.unfrozen is not None for stage in config.stages)
-    return DDPStrategy(broadcast_buffers=False, find_unused_parameters=unfreezes)
-
-
-def _run(trainer: pl.Trainer, module: SimilarityModule, checkpoint: Path | None) -> None:
-    """Lightning's fit without the advice that does not apply here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen ones are
-        warnings.filterwarnings("ignore", message=".*broadcast_buffers.*is deprecated.*")
-        warnings.filterwarnings("ignore", message=".*no `val_dataloader`.*|.*isinstance.*LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*resuming from a checkpoint that ended.*|.*mid-epoch.*")
-        trainer.fit(module, ckpt_path=checkpoint)
 
 
 def _summary(

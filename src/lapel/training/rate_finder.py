@@ -4,23 +4,27 @@ import csv
 import logging
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Callback
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 
 from lapel.config.composing import to_plain
 from lapel.config.train import TrainConfig
-from lapel.config.trainer import Precision
-from lapel.errors import LapelError
+from lapel.errors import InterruptedTrainingError, LapelError
 from lapel.files.writing import write_yaml, written_whole
-from lapel.machine.devices import choose_precision
 from lapel.pictures.charts import curve
 from lapel.runs.folder import claim_folder, new_folder, undone_on_error
+from lapel.sampling import Batch
+from lapel.training.callbacks.interrupt import Interrupt
+from lapel.training.module import SimilarityModule
 from lapel.training.process import prepare
+from lapel.training.steps import run_steps
 
 logger = logging.getLogger(__name__)
 
@@ -85,39 +89,85 @@ def find_lr(config: TrainConfig, folder: Path | None = None) -> float:
 
 
 def sweep(config: TrainConfig) -> Sweep:
-    """The losses of one step at each rate, from low to high, until they grow without bound."""
-    module, device = prepare(config)
-    module.to(device).train()
-    optimizer = module.configure_optimizers()[0][0]
-    relative = [group["lr"] / config.optim.lr for group in optimizer.param_groups]
-    highest = max(relative)
-    bf16 = choose_precision(config.trainer.precision, device) is Precision.bf16
-    wanted = config.optim.lr * np.geomspace(LOWEST, HIGHEST, RATES)
-    losses: list[float] = []
-    smooth: list[float] = []
-    mean = 0.0
-    console = Console(stderr=True)
-    batches = module.store.loader(module.sampler.batches(0, RATES))
-    for number, batch in enumerate(
-        track(batches, "trying out rates", RATES, console=console, transient=True, disable=not console.is_terminal)
-    ):
-        for group, factor in zip(optimizer.param_groups, relative, strict=True):
-            group["lr"] = float(wanted[number]) * factor / highest
-        module.on_train_batch_start(batch, number)
-        optimizer.zero_grad()
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            loss = module.training_step(batch, number)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            break
-        losses.append(value)
-        mean += SMOOTHING * (value - mean)
-        smooth.append(mean / (1 - (1 - SMOOTHING) ** (number + 1)))
-        if smooth[-1] > DIVERGED * min(smooth):
-            break
-        loss.backward()
-        optimizer.step()
-    return Sweep(wanted[: len(losses)], np.array(losses), np.array(smooth))
+    """The losses of one optimizer step at each rate, from low to high, until they grow without bound."""
+    module, device = prepare(_of_steps(config, RATES))
+    interrupt = Interrupt()
+    rising = RisingRates(config.optim.lr, interrupt)
+    run_steps(module, device, [interrupt, rising])
+    return Sweep(rising.wanted[: len(rising.losses)], np.array(rising.losses), np.array(rising.smooth))
+
+
+def _of_steps(config: TrainConfig, steps: int) -> TrainConfig:
+    """The same training with so many steps, whatever its length, all of them in its first stage."""
+    stages = [replace(stage, epochs=steps) for stage in config.stages[:1]]
+    trainer = replace(config.trainer, max_steps=steps, max_epochs=steps)
+    return replace(config, stages=stages, trainer=trainer)
+
+
+class RisingRates(Callback):
+    """Gives each step a higher rate than the one before, and notes its loss; ends training where that diverges.
+
+    Args:
+        rate: `optim.lr`.
+        interrupt: a signal that it notes ends the sweep.
+    """
+
+    def __init__(self, rate: float, interrupt: Interrupt) -> None:
+        self.rate = rate
+        self.interrupt = interrupt
+        self.wanted = rate * np.geomspace(LOWEST, HIGHEST, RATES)
+        self.factors: list[float] = []  # of each group of weights, beside the highest
+        self.parts: list[float] = []  # losses of the batches of a step so far
+        self.losses: list[float] = []
+        self.smooth: list[float] = []
+        self.mean = 0.0
+        console = Console(stderr=True)
+        self.progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.progress.add_task("trying out rates", total=RATES)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note how fast each group of weights learns beside the others."""
+        del pl_module
+        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        self.factors = [rate / max(rates) for rate in rates]
+        self.progress.start()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Set the rate of the step."""
+        del batch_idx
+        assert isinstance(pl_module, SimilarityModule)
+        wanted = float(self.wanted[pl_module.course.step(batch.number)])
+        for group, factor in zip(trainer.optimizers[0].param_groups, self.factors, strict=True):
+            group["lr"] = wanted * factor
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Note the loss, after the last batch of a step."""
+        del outputs, batch_idx
+        assert isinstance(pl_module, SimilarityModule)
+        assert pl_module.step_values is not None
+        self.parts.append(float(pl_module.step_values.loss.detach()))
+        if not pl_module.course.ends_step(batch.number):
+            return
+        if signal := self.interrupt.raised(pl_module):
+            raise InterruptedTrainingError("stopped by a signal: nothing is kept of what was tried", signal)
+        value, self.parts = sum(self.parts) / len(self.parts), []
+        trainer.should_stop = not math.isfinite(value) or self._diverges_with(value)
+        self.progress.advance(self.task)
+
+    def _diverges_with(self, value: float) -> bool:
+        self.losses.append(value)
+        self.mean += SMOOTHING * (value - self.mean)
+        self.smooth.append(self.mean / (1 - (1 - SMOOTHING) ** len(self.losses)))
+        return self.smooth[-1] > DIVERGED * min(self.smooth)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Take the bar away, also after an error."""
+        del trainer, pl_module, stage
+        self.progress.stop()
 
 
 def _write(swept: Sweep, suggested: float, folder: Path) -> None:
