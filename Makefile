@@ -1,12 +1,17 @@
 # make train   sets everything up, trains, evaluates, exports, searches, and says where each thing is
-# make test    sets everything up, checks the code, runs the tests
-# make test-all  likewise, with the slow tests: every format, kills at more moments
+# make test    sets everything up, checks the code, runs the tests, and tells which share of the lines they reach
+# make test-all  likewise, with the slow tests: real trainings, every format, kills, browsers, the commands of the docs
 #
-# make train ARGS="seed=1 variant=triplet" passes overrides to train.py.
+# make train ARGS="seed=1 variant=triplet" passes overrides to train.py; make test ARGS="-k index" options to pytest.
 
 ACCELERATOR := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := .venv/.ready-$(ACCELERATOR)
 READY_DEV := .venv/.ready-$(ACCELERATOR)-dev
+# A pytest process for each core, each of which computes on its own core alone (tests/conftest.py).
+EVERY_CORE := --numprocesses auto --dist worksteal
+# Lines that the tests reach, and the least share of them; where some tests are chosen, it is told and no more.
+REACHED := .venv/.reached.json
+AT_LEAST := $(if $(ARGS),,--fail-under 90)
 PYTHON_FILES := src tests bench scripts conf train.py evaluate.py export.py
 
 .PHONY: train test test-all lint format clean
@@ -15,10 +20,11 @@ train: $(READY)
 	@.venv/bin/python scripts/quickstart.py $(ARGS)
 
 test: lint
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m slipcover --source src/lapel --json --out $(REACHED) -m pytest $(EVERY_CORE) $(ARGS)
+	@.venv/bin/python -m slipcover --merge $(REACHED) --out /dev/stdout --skip-covered --missing-width 60 $(AT_LEAST)
 
 test-all: lint
-	@.venv/bin/python -m pytest -m "slow or not slow" $(ARGS)
+	@.venv/bin/python -m pytest -m "slow or not slow" $(EVERY_CORE) $(ARGS)
 
 lint: $(READY_DEV)
 	@.venv/bin/ruff check $(PYTHON_FILES)

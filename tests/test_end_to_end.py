@@ -35,6 +35,7 @@ def command(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_from_training_to_a_search(photo: Path, tmp_path: Path) -> None:
     command(tmp_path, str(ROOT / "train.py"), "trainer.max_steps=20", "trainer=cpu")
     command(tmp_path, str(ROOT / "evaluate.py"), "run=runs/latest")

@@ -279,8 +279,16 @@ def test_an_evaluation_tells_before_and_after(trained_run: Path, tmp_path: Path)
     assert plain["protocol"]["post_processing"] is None
     lists = pd.read_parquet(folder / "neighbors.parquet")
     assert float(lists["score"].to_numpy().max()) <= 0  # minus the final distance
-    again = lapel.evaluate(lapel.compose("evaluate", [f"run={copy}", *options, "report=false", "processes=2"]))
-    assert again == result
+
+
+@pytest.mark.slow
+def test_two_processes_process_as_one_does(trained_run: Path, tmp_path: Path):
+    copy = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    options = ["post.pca=auto", "post.expand_queries=2", "post.rerank=true", "post.rerank_k1=4", "report=false"]
+    one, two = (
+        lapel.evaluate(lapel.compose("evaluate", [f"run={copy}", *options, f"processes={number}"])) for number in (1, 2)
+    )
+    assert one == two
 
 
 def test_a_bundle_is_scored_as_it_is(trained_run: Path):

@@ -75,17 +75,15 @@ def assert_equal_runs(found: Path, expected: Path) -> None:
     assert not list((found / "checkpoints").glob(".*"))
 
 
-MOMENTS = [("checkpoint", 4)]
-MORE_MOMENTS = [
-    ("step", 1), ("step", 2), ("step", 5), ("step", 9), ("step", 12), ("validation", 1), ("validation", 2),
-    ("validation", 3), ("checkpoint", 1), ("checkpoint", 5), ("checkpoint", 7), ("renamed", 3), ("renamed", 4),
-    ("renamed", 5),
+MOMENTS = [
+    ("checkpoint", 4), ("step", 1), ("step", 2), ("step", 5), ("step", 9), ("step", 12), ("validation", 1),
+    ("validation", 2), ("validation", 3), ("checkpoint", 1), ("checkpoint", 5), ("checkpoint", 7), ("renamed", 3),
+    ("renamed", 4), ("renamed", 5),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("moment", "number"), [*MOMENTS, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE_MOMENTS)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("moment", "number"), MOMENTS)
 def test_a_killed_run_ends_as_if_it_had_not_been(moment: str, number: int, uninterrupted: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert drive(run, moment, number, OPTIONS).returncode == -signal.SIGKILL

@@ -118,6 +118,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(working_fol
     assert not all(torch.equal(a[name], c[name]) for name in a)
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(working_folder: Path) -> None:
     """Without batch statistics the losses are those of one process; here: the run ends, and its curves are finite."""
     overrides = [*TINY, "trainer=ddp", "trainer.max_epochs=1"]
@@ -160,7 +161,7 @@ def test_a_trained_run_is_not_overwritten(trained_run: Path) -> None:
     assert (trained_run / "train.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupt_leaves_a_usable_last_checkpoint(number: signal.Signals, working_folder: Path) -> None:
     command = [sys.executable, str(TRAIN), *TINY, "trainer.max_epochs=100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=working_folder)

@@ -4,6 +4,7 @@ Each operation runs in a fork that ends, without any clean-up, ahead of its firs
 """
 
 import os
+import posix
 import signal
 import subprocess
 import sys
@@ -54,7 +55,7 @@ class Acts:
     def _counted(self, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*arguments: Any, **options: Any) -> Any:
             if self.left == 0:
-                os._exit(9)
+                posix._exit(9)
             self.left = None if self.left is None else self.left - 1
             first = arguments[0]
             where = str(Path(f"/proc/self/fd/{first}").readlink() if isinstance(first, int) else first)
@@ -66,7 +67,7 @@ class Acts:
 
 def ended_ahead_of(act: int | None, work: Callable[[], None]) -> bool:
     """Do the work in a fork that ends ahead of an act; whether it came so far."""
-    child = os.fork()
+    child = posix.fork()
     if child == 0:
         code = 1
         try:
@@ -75,7 +76,7 @@ def ended_ahead_of(act: int | None, work: Callable[[], None]) -> bool:
                 work()
             code = 0
         finally:
-            os._exit(code)
+            posix._exit(code)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, 9)
     return code == 9

@@ -110,16 +110,16 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
 
 def how_keys() -> list[str]:
     """Whole keys of the options that say where and how a training is computed, not what comes of it."""
-    return list(dict.fromkeys(key for key, metadata in _options_below(TrainConfig) if metadata.get("how")))
+    return list(dict.fromkeys(key for key, metadata in options_below(TrainConfig) if metadata.get("how")))
 
 
-def _options_below(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def options_below(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Whole key and metadata of every option of a command, those of every choice of its groups included."""
     for each in fields(cls):
         yield prefix + each.name, each.metadata
         inner = [chosen for kind, chosen in CHOICES.items() if kind.startswith(f"{each.name}/")]
         for chosen in [*inner, *([each.type] if is_dataclass(each.type) else [])]:
-            yield from _options_below(chosen, f"{prefix}{each.name}.")  # type: ignore[arg-type]
+            yield from options_below(chosen, f"{prefix}{each.name}.")  # type: ignore[arg-type]
 
 
 def to_config(composed: DictConfig) -> Any:
@@ -155,7 +155,7 @@ def _leaves(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Any]]:
 
 def free_text_keys(cls: type) -> set[str]:
     """Keys of a command whose values are free text, those of every choice of its groups included."""
-    return {key for key, metadata in _options_below(cls) if metadata.get("free_text")}
+    return {key for key, metadata in options_below(cls) if metadata.get("free_text")}
 
 
 def explain(error: Exception, command: type) -> str:

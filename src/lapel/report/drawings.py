@@ -92,6 +92,7 @@ def as_svg(figure: Figure) -> str:
     file = io.StringIO()
     with _boxes_for_unknown_letters():
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
+    figure.set_layout_engine("none")  # it is laid out now, and need not be again for another format
     return file.getvalue()[file.getvalue().index("<svg") :]
 
 
