@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 
 import lapel
 from lapel.bundle.index import disagreements
+from lapel.bundle.layout import sha256_of
 from lapel.config.data import Invert
 from lapel.config.evaluation import Checkpoint
 from lapel.config.export import ExportConfig, ExportOptions, Rows
@@ -99,6 +101,66 @@ def test_images_of_several_kinds_and_sizes_give_one_table(exported: Path, photo:
     assert embeddings.shape == (5, 16)
     assert all(np.array_equal(embeddings[0], each) for each in embeddings[1:4])
     assert not np.array_equal(embeddings[0], embeddings[4])
+
+
+def test_images_of_many_sizes_are_embedded_together_and_in_their_order(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = np.random.default_rng(3)
+    sizes = [(16, 16), (40, 30), (9, 14), (40, 30), (16, 16), (30, 40)] * 5
+    images = [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for size in sizes]
+    monkeypatch.setattr("lapel.bundle.runners.AT_ONCE", 8)
+    bundle = lapel.load(exported / "bundle")
+    alone = np.concatenate([bundle.embed(image) for image in images])
+    together = bundle.embed(images)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    counted = Counted(bundle.encoder)
+    monkeypatch.setattr(bundle.runner, "module", counted)
+    np.testing.assert_array_equal(bundle.embed(images), together)
+    assert counted.batches == [8, 8, 8, 6]
+
+
+class Counted:
+    """An encoder that notes how many images come at once."""
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        self.preprocess = module.preprocess
+        self.batches: list[int] = []
+
+    def embed_fitted(self, images: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(images))
+        return self.module.embed_fitted(images)
+
+
+def test_a_bundle_of_before_is_read(exported: Path, tmp_path: Path) -> None:
+    """Its encoder takes images of one size at a time, and has gradients."""
+
+    class Before(torch.nn.Module):
+        def __init__(self, encoder: torch.nn.Module) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.encoder(images)
+
+    copy = Path(shutil.copytree(exported, tmp_path / "copy"))
+    bundle = lapel.load(copy / "bundle")
+    images = [np.full((size, 12), 7 * size, np.uint8) for size in (10, 16, 10, 31)]
+    expected = bundle.embed(images)
+    before = open_run(str(copy), Checkpoint.best).encoder().requires_grad_()
+    torch.jit.script(Before(before)).save(str(copy / "bundle" / "encoder.ts"))
+    manifest = json.loads((copy / "bundle" / "manifest.json").read_text())
+    manifest["files"]["encoder.ts"] = sha256_of(copy / "bundle" / "encoder.ts")
+    (copy / "bundle" / "manifest.json").write_text(json.dumps(manifest))
+    np.testing.assert_allclose(lapel.load(copy / "bundle").embed(images), expected, atol=1e-5)
+
+
+def test_the_exported_encoder_has_no_gradients(exported: Path) -> None:
+    encoder = torch.jit.load(str(exported / "bundle" / "encoder.ts"))
+    embeddings = encoder(torch.zeros(2, 1, 20, 20, dtype=torch.uint8))
+    assert embeddings.numpy().shape == (2, 16)
+    assert not any(each.requires_grad for each in encoder.parameters())
 
 
 def test_a_row_does_not_find_itself(exported: Path) -> None:

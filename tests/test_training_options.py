@@ -486,6 +486,28 @@ def test_a_trial_of_rates_is_no_training_to_resume(working_folder: Path) -> None
         lapel.compose("train", ["resume=rates"])
 
 
+def test_a_sweep_makes_steps_as_training_does() -> None:
+    """Clipped to nothing, no rate changes a weight: the losses are those of the untrained network."""
+    options = [*TINY, "data.items=200", "optim=sgd", "optim.momentum=0", "optim.nesterov=false", "optim.weight_decay=0"]
+    clipped = sweep(lapel.compose("train", [*options, "optim.clip=1e-12", "trainer.precision=fp32"]))
+    module, _ = prepare(lapel.compose("train", [*options, "trainer.precision=fp32", "trainer.max_epochs=99"]))
+    module.train()
+    untrained = []
+    for number, batch in enumerate(module.sampler.batches(0, 5)):
+        module.on_train_batch_start(batch, number)
+        untrained.append(float(module.training_step(batch, number)))
+    np.testing.assert_allclose(clipped.losses[:5], untrained, rtol=1e-5)
+    free = sweep(lapel.compose("train", [*options, "optim.lr=1", "trainer.precision=fp32"]))
+    assert abs(free.losses[40:60] - clipped.losses[40:60]).max() > 0.01
+
+
+def test_a_step_of_a_sweep_has_all_its_parts() -> None:
+    config = lapel.compose("train", [*TINY, "data.items=200", "trainer.accumulate=2", "trainer.precision=fp32"])
+    module, _ = prepare(config)
+    first = [float(module.training_step(each, 0)) for each in module.train().sampler.batches(0, 2)]
+    assert sweep(config).losses[0] == pytest.approx(np.mean(first), rel=1e-5)
+
+
 def test_a_sweep_ends_where_the_loss_grows() -> None:
     found = sweep(lapel.compose("train", [*TINY, "data.items=200", "optim=sgd", "optim.lr=10"]))
     assert len(found.losses) < 100

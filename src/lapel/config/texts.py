@@ -7,16 +7,14 @@ from dataclasses import fields
 
 
 def text_of(cls: type, name: str) -> str:
-    """The text of an option in one line; empty where its dataclass has none.
+    """The text of an option in one line; empty where there is none.
 
     Args:
-        cls: a config dataclass, of which the field may be inherited.
+        cls: a config dataclass; where it only gives an inherited option another default, the text is the inherited one.
         name: of the field.
     """
-    for each in cls.__mro__:
-        if name in vars(each).get("__annotations__", {}):
-            return _texts(each).get(name, "")
-    return ""
+    declaring = (each for each in cls.__mro__ if name in vars(each).get("__annotations__", {}))
+    return next((text for each in declaring if (text := _texts(each).get(name))), "")
 
 
 def texts_of(cls: type) -> dict[str, str]:
