@@ -20,6 +20,7 @@ from lapel.config.data import Invert
 from lapel.config.evaluation import Checkpoint
 from lapel.config.export import ExportConfig, ExportOptions, Rows
 from lapel.config.variant import Metric
+from lapel.encoders.encoder import Encoder
 from lapel.errors import LapelError
 from lapel.retrieval import Neighbors, search
 from lapel.runs.checkpoint import open_run
@@ -133,23 +134,30 @@ class Counted:
         return self.module.embed_fitted(images)
 
 
-def test_a_bundle_of_before_is_read(exported: Path, tmp_path: Path) -> None:
-    """Its encoder takes images of one size at a time, and has gradients."""
+class Before(torch.nn.Module):
+    """An encoder as bundles once had it: with nothing but the whole of it."""
 
-    class Before(torch.nn.Module):
-        def __init__(self, encoder: torch.nn.Module) -> None:
-            super().__init__()
-            self.encoder = encoder
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.preprocess = encoder.preprocess
 
-        def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return self.encoder(images)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """As the encoder's."""
+        return self.encoder.finish(self.encoder.raw(self.preprocess.fit(images)))
 
+
+@pytest.mark.parametrize("invert", list(Invert))
+def test_a_bundle_of_before_is_read(invert: Invert, exported: Path, tmp_path: Path) -> None:
+    """It has gradients, too."""
     copy = Path(shutil.copytree(exported, tmp_path / "copy"))
-    bundle = lapel.load(copy / "bundle")
-    images = [np.full((size, 12), 7 * size, np.uint8) for size in (10, 16, 10, 31)]
-    expected = bundle.embed(images)
-    before = open_run(str(copy), Checkpoint.best).encoder().requires_grad_()
-    torch.jit.script(Before(before)).save(str(copy / "bundle" / "encoder.ts"))
+    lapel.export(ExportConfig(run=str(copy), export=ExportOptions(invert=invert)))
+    generator = np.random.default_rng(4)
+    images = [generator.integers(0, 256, (size, 12), dtype=np.uint8) for size in (10, 16, 10, 31)]
+    images.append(np.full((40, 20), 250, np.uint8))
+    expected = lapel.load(copy / "bundle").embed(images)
+    encoder = open_run(str(copy), Checkpoint.best).encoder(invert).requires_grad_()
+    torch.jit.script(Before(encoder)).save(str(copy / "bundle" / "encoder.ts"))
     manifest = json.loads((copy / "bundle" / "manifest.json").read_text())
     manifest["files"]["encoder.ts"] = sha256_of(copy / "bundle" / "encoder.ts")
     (copy / "bundle" / "manifest.json").write_text(json.dumps(manifest))

@@ -70,10 +70,23 @@ class TorchScriptRunner(Runner):
 
         with torch.inference_mode():
             given = [torch.from_numpy(each) for each in images]
-            if not hasattr(self.module, "embed_fitted"):  # a bundle from before: it takes one size at a time
+            embed = self._embed_fitted
+            if embed is None:
                 return _by_shape(given, self.module).numpy()
             fitted = _by_shape(given, self.module.preprocess.fit)
-            return torch.cat([self.module.embed_fitted(part) for part in fitted.split(AT_ONCE)]).numpy()
+            return torch.cat([embed(part) for part in fitted.split(AT_ONCE)]).numpy()
+
+    @property
+    def _embed_fitted(self) -> Callable[[Any], Any] | None:
+        """What embeds images that have their channels and size.
+
+        A bundle from before has nothing but the whole encoder for it. To fit what is fitted changes nothing, unless a
+        negative is made of it once more: then there is none.
+        """
+        if hasattr(self.module, "embed_fitted"):
+            return self.module.embed_fitted
+        preprocess = self.module.preprocess
+        return None if preprocess.invert_always or preprocess.invert_white else self.module
 
 
 def _by_shape(images: list[Any], work: Callable[[Any], Any]) -> Any:
