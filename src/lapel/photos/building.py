@@ -47,7 +47,7 @@ ABOUT_FILE = "about.json"
 
 
 class Readable(Protocol):
-    """A file's content: `Location` of `lapel.datasets.archive`."""
+    """A file's content: `Location` of `lapel.photos.archive`."""
 
     def read(self) -> bytes:
         """All of it; LapelError where it cannot be had."""
@@ -55,7 +55,7 @@ class Readable(Protocol):
 
 
 class Files(Protocol):
-    """Files by number: `LocatedFiles` of `lapel.datasets.tree`."""
+    """Files by number: `LocatedFiles` of `lapel.photos.tree`."""
 
     def __getitem__(self, row: int) -> Readable: ...
 

@@ -103,7 +103,7 @@ def undone_on_error(folder: Path, root: Path = RUNS) -> Iterator[None]:
     the run that it showed before.
     """
     link = latest(root)
-    before = link.resolve() if link.is_symlink() else None
+    before = next((each.resolve() for each in (link, root / LATEST) if each.is_symlink()), None)
     try:
         yield
     except BaseException:
