@@ -13,7 +13,7 @@ import lapel.losses
 from lapel.commands.hydra_app import quote_free_text
 from lapel.config.choices import CHOICES, kind_of, name_of
 from lapel.config.composing import compose, free_text_keys, from_plain, to_plain
-from lapel.config.data import DataConfig
+from lapel.config.data import DataConfig, TableConfig
 from lapel.config.evaluation import EvaluateConfig
 from lapel.config.export import ExportConfig
 from lapel.config.objective import ContrastiveConfig, TripletConfig
@@ -179,7 +179,7 @@ PATHS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Zl
 
 
 @settings(max_examples=25, deadline=None)
-@given(PATHS.filter(lambda text: text != "null" and not (text[0] in "'\"" and text[0] == text[-1])))
+@given(PATHS.filter(lambda text: text != "null" and not (text[0] in "'\"" and text[0] == text[-1] and len(text) > 1)))
 def test_free_text_reaches_the_config_letter_by_letter(text: str) -> None:
     keys = free_text_keys(TrainConfig)
     assert "data.root" in keys
@@ -213,6 +213,27 @@ def test_only_free_text_is_quoted() -> None:
     assert quote_free_text("data.root='a b'", {"data.root"}) == "data.root='a b'"
     assert quote_free_text("data.root=null", {"data.root"}) == "data.root=null"
     assert quote_free_text("-m", {"data.root"}) == "-m"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"base colour" == "red"',
+        "'base colour' == 'red'",
+        """"c'q" == "it's\"""",
+        """'c"q' == 'it"s'""",
+        '"kind',
+        '"',
+        "colour == 'a\\'",
+        r'"say \"x\"" == "y\\"',
+    ],
+)
+def test_filters_with_quotes_reach_the_config_letter_by_letter(text: str) -> None:
+    """A text that begins and ends with a quote is quoted only where that is one pair."""
+    argument = quote_free_text(f"data.where={text}", free_text_keys(TrainConfig))
+    config = compose("train", ["data=table", "data.table=t.csv", "data.image=path", "data.item=sku", argument])
+    assert isinstance(config.data, TableConfig)
+    assert config.data.where == text
 
 
 def test_evaluate_and_export_quote_their_paths() -> None:

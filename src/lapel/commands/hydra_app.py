@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 # A sweep of more trials is not composed as a whole before it starts: that takes a third of a second each.
 MOST_CHECKED_TRIALS = 100
 
+_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+
 
 def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool) -> Callable[[], None]:
     """A command that composes its config on the command line, checks it, and works on it.
@@ -246,4 +248,5 @@ def quote_free_text(argument: str, keys: set[str]) -> str:
 
 
 def _is_quoted(value: str) -> bool:
-    return len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    """Whether the whole value is one quoted text; `"base colour" == "red"` is not."""
+    return _QUOTED.fullmatch(value) is not None
