@@ -16,6 +16,9 @@ from PIL import Image
 import lapel
 from lapel.bundle.index import disagreements
 from lapel.bundle.layout import sha256_of
+from lapel.bundle.runners import TorchScriptRunner
+from lapel.config import choices
+from lapel.config.choices import choice
 from lapel.config.data import Invert
 from lapel.config.evaluation import Checkpoint
 from lapel.config.export import ExportConfig, ExportOptions, Rows
@@ -203,6 +206,36 @@ def test_inversion_is_part_of_the_exported_encoder(exported: Path, tmp_path: Pat
     image = np.random.default_rng(2).integers(0, 256, (16, 16), dtype=np.uint8)
     plain, inverting = lapel.load(exported / "bundle"), lapel.load(copy / "bundle")
     np.testing.assert_allclose(plain.embed(image), inverting.embed(255 - image), atol=1e-6)
+
+
+def test_what_is_no_bundle_is_not_replaced(exported: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(exported, tmp_path / "run"))
+    shutil.rmtree(run / "bundle")
+    (run / "bundle").write_text("a note")
+    with pytest.raises(LapelError, match="bundle: is no bundle, and would be lost; move it away"):
+        lapel.export(ExportConfig(run=str(run)))
+    assert (run / "bundle").read_text() == "a note"
+    (run / "bundle").unlink()
+    (run / "bundle").mkdir()
+    lapel.export(ExportConfig(run=str(run)))  # an empty folder is nobody's
+    (run / "bundle" / "manifest.json").rename(run / "bundle" / "notes.json")
+    with pytest.raises(LapelError, match="is no bundle"):
+        lapel.export(ExportConfig(run=str(run)))
+    assert (run / "bundle" / "notes.json").is_file()
+
+
+def test_a_format_declared_later_is_read(exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CHOICES", "_DECLARED", "_BUILDERS"):
+        monkeypatch.setattr(choices, name, dict(getattr(choices, name)))
+
+    @choice("format", "copied", build="lapel.exporting.torchscript:write")
+    class CopiedRunner(TorchScriptRunner):
+        file = "copied.ts"
+
+    run = Path(shutil.copytree(exported, tmp_path / "run"))
+    lapel.export(ExportConfig(run=str(run), export=ExportOptions(formats=["copied"])))
+    assert (run / "bundle" / CopiedRunner.file).is_file()
+    assert isinstance(lapel.load(run / "bundle").runner, CopiedRunner)
 
 
 @pytest.mark.parametrize("check", ["_check_encoder", "_check_index"])

@@ -15,6 +15,7 @@ from PIL import Image
 import lapel
 from lapel.commands import evaluate, export, search, train
 from lapel.commands.literal import read_literally
+from lapel.commands.terminal import told_in_one_line
 from lapel.config.search import SearchConfig, TableFormat
 from lapel.errors import LapelError
 from lapel.files.paths import run_path
@@ -51,6 +52,12 @@ def told_once(error: str) -> str:
     assert len(lines) == 1, error
     assert "Traceback" not in error
     return lines[0]
+
+
+def test_an_error_is_one_line_whatever_it_speaks_of(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), told_in_one_line("lapel-test"):
+        raise LapelError("a\nb \x1b[31mred\u2028\u00a0größe\udc80")
+    assert capsys.readouterr().err == "lapel-test: error: a\\nb \\x1b[31mred\\u2028\u00a0größe\\udc80\n"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,20 @@ def test_a_run_counts_once(four: list[Path], tmp_path: Path):
             compare([str(four[1]), str(again)], OPTIONS)
 
 
+def test_a_folder_of_rates_is_no_run(four: list[Path]):
+    (four[2] / "lr.csv").write_text("lr,loss,smoothed")
+    assert compare([str(four[0].parent)], OPTIONS)["seeds"].tolist() == [2, 1]
+    with pytest.raises(LapelError, match=r"2: has tried out rates \(find_lr\), and trained nothing"):
+        compare([str(four[2])], OPTIONS)
+
+
+def test_files_of_two_evaluations_are_told(four: list[Path]):
+    """What a killed evaluation may leave: new scores of each query beside the means of before."""
+    shutil.copy(four[3] / "evaluation/queries.parquet", four[0] / "evaluation/queries.parquet")
+    with pytest.raises(LapelError, match=r"metrics\.json and queries\.parquet are of two evaluations"):
+        compare([str(four[0]), str(four[2])], OPTIONS)
+
+
 def test_runs_of_one_seed_are_warned_of(four: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture):
     compare([str(four[0].parent)], OPTIONS)
     assert not caplog.text

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -234,6 +235,13 @@ def test_filters_with_quotes_reach_the_config_letter_by_letter(text: str) -> Non
     config = compose("train", ["data=table", "data.table=t.csv", "data.image=path", "data.item=sku", argument])
     assert isinstance(config.data, TableConfig)
     assert config.data.where == text
+
+
+def test_several_quoted_texts_are_swept_over() -> None:
+    argument = "data.where='price > 1','colour == \"red\"'"
+    assert quote_free_text(argument, {"data.where"}) == argument
+    (parsed,) = OverridesParser.create().parse_overrides([argument])
+    assert list(parsed.sweep_string_iterator()) == ["'price > 1'", "'colour == \"red\"'"]
 
 
 def test_evaluate_and_export_quote_their_paths() -> None:

@@ -3,7 +3,8 @@
 import itertools
 import json
 import sqlite3
-from datetime import datetime
+from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,51 @@ def test_columns_of_every_kind_are_compared() -> None:
         assert read_filter(text, "where").keep(table).tolist() == kept, text
 
 
+@pytest.mark.parametrize("literal", ["", "nat", "now", "today", "12:30", "11/12/2026", "2026-13-01", "2026", "2026-11"])
+def test_moments_are_written_one_way(literal: str) -> None:
+    """What pandas makes of other texts depends on the day, or means nothing at all."""
+    table = pd.DataFrame({"day": pd.to_datetime(["2026-11-12", None])})
+    with pytest.raises(LapelError, match=r"day holds times, and .* is none; write 2026-11-27"):
+        read_filter(f'day != "{literal}"', "where").keep(table)
+
+
+@pytest.mark.parametrize("word", ["in", "not in"])
+def test_long_lists_of_values_are_looked_up(word: str) -> None:
+    """For each value its own pass over the rows would take minutes."""
+    names = [f"id{number}" for number in range(40_000)]
+    wanted = names[::50]
+    kept = read_filter(f"name {word} {json.dumps(wanted)}", "where").keep(pd.DataFrame({"name": names}))
+    assert kept.tolist() == [(number % 50 == 0) == (word == "in") for number in range(len(names))]
+
+
+def test_values_that_pandas_cannot_compare() -> None:
+    numbers = np.array([Decimal("sNaN"), Decimal("NaN"), Decimal("0.5"), 2], dtype=object)
+    times = [pd.Timestamp("2026-01-01", tz="Asia/Tokyo"), pd.Timestamp("2026-01-01"), date(2026, 1, 1), None]
+    table = pd.DataFrame({"number": numbers, "time": np.array(times, dtype=object)})
+    for text, kept in {
+        "number == 0.5": [False, False, True, False],
+        "number != 0.5": [False, False, False, True],
+        "number in [0.5, 2]": [False, False, True, True],
+        "number is null": [True, True, False, False],
+        'time < "2026-01-01"': [True, False, False, False],
+        'time in ["2026-01-01", "2027-01-01"]': [False, True, True, False],
+    }.items():
+        assert read_filter(text, "where").keep(table).tolist() == kept, text
+
+
+def test_names_are_taken_letter_by_letter() -> None:
+    """Python's parser makes one name of letters that look alike: the two signs of micro, a letter and its accent."""
+    table = pd.DataFrame({"\u00b5m": [1, 2], "gro\u0308\u00dfe": [3, 4]})
+    assert read_filter("\u00b5m == 1 and gro\u0308\u00dfe == 3", "where").keep(table).tolist() == [True, False]
+
+
+def test_names_of_columns_do_not_reach_the_terminal_raw() -> None:
+    table = pd.DataFrame({"a\nb": [1], "\x1b[31mred": [2]})
+    with pytest.raises(LapelError) as caught:
+        read_filter("nope == 1", "where").keep(table)
+    assert str(caught.value).isprintable()
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [
@@ -194,6 +240,13 @@ def test_columns_of_every_kind_are_compared() -> None:
         ("year == 1e999", "a number is too large"),
         ("year + 1 == 3", "year + 1 is no column"),
         ("year == 1 & year == 2", "compares several at once"),
+        ('colour in ["red" "blue"]', "two texts stand side by side; is a comma missing?"),
+        ('"colo" "ur" == "red"', "two texts stand side by side"),
+        ('class == "x"', 'a column of the name class is written "class"'),
+        ("5", "5 alone is no condition; compare a column with it"),
+        ("not true", "true alone is no condition; compare a column with it"),
+        (f"year == 0x{'f' * 20}", "a number is too large"),
+        (f"year == -{2**63 + 1}", "a number is too large"),
     ],
 )
 def test_what_is_not_in_the_language_is_told(text: str, told: str) -> None:

@@ -3,6 +3,7 @@
 Each operation runs in a fork that ends, without any clean-up, ahead of its first, second, third … act on the disk.
 """
 
+import errno
 import os
 import posix
 import signal
@@ -233,6 +234,62 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path) -> None:
         fail_among_several()
     assert content_of(folder) == expected(0)
     assert [each.name for each in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_files_have_the_permissions_that_new_files_have(tmp_path: Path) -> None:
+    for mask, expected_mode in ((0o002, 0o664), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            with written_whole(tmp_path / "file") as temporary:
+                temporary.write_bytes(b"new")
+        finally:
+            os.umask(before)
+        assert (tmp_path / "file").stat().st_mode & 0o777 == expected_mode
+
+
+def test_what_killed_writers_left_goes_with_the_next_write_and_nothing_else(tmp_path: Path) -> None:
+    def write() -> None:
+        with together(tmp_path, "pointer") as staged:
+            for name in ("a", "below/b", "pointer"):
+                staged.file(name).write_bytes(b"new")
+
+    assert every_end(write, lambda: None) > 5
+    (tmp_path / ".a-mine").write_bytes(b"a user's")
+    (tmp_path / ".other-0123abcd").write_bytes(b"of another name")
+    with written_whole(tmp_path / "a") as living:
+        living.write_bytes(b"slow")
+        write()
+    left = sorted(str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*") if each.is_file())
+    assert left == [".a-mine", ".other-0123abcd", "a", "below/b", "pointer"]
+    assert (tmp_path / "a").read_bytes() == b"slow"
+
+
+WRITERS = {
+    "torch": "torch.save({'a': torch.zeros(100_000)}, file)",
+    "torchscript": "torch.jit.save(torch.jit.script(torch.nn.Linear(300, 300)), file)",
+    "faiss": "index = faiss.IndexFlat(64); index.add(np.zeros((9000, 64), 'f4')); write_index(index, path)",
+    "text": "Path(path).write_text('x' * 400_000)",
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_the_system_refuses_to_write_is_told_with_a_path(writer: str, tmp_path: Path) -> None:
+    """Libraries speak of positions and enforced conditions where the disk is full; torch, given a path, aborts."""
+    code = (
+        "import faiss, numpy as np, resource, signal, sys, torch; from pathlib import Path\n"
+        "from lapel.bundle.index import write_index; from lapel.files.writing import opened, written_whole\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
+        "try:\n"
+        f"    with written_whole(Path(sys.argv[1])) as path, opened(path) as file:\n        {WRITERS[writer]}\n"
+        "except OSError as error: print(error.errno, error.filename)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path / "file")], capture_output=True, text=True, check=True
+    )
+    number, path = done.stdout.split()
+    assert int(number) == errno.EFBIG
+    assert path.startswith(str(tmp_path))
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_writers_of_a_folder_wait_for_each_other(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lapel.bundle.index import read_index, search_index
 from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE, SEEN_FILE, bundle_folder, read_manifest
-from lapel.bundle.runners import RUNNERS, Runner, TorchScriptRunner
+from lapel.bundle.runners import Runner, TorchScriptRunner, runners
 from lapel.catalog.seen import Seen
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
@@ -54,8 +54,8 @@ class Bundle:
     @cached_property
     def runner(self) -> Runner:
         """What runs the encoder: of several formats the first that lapel knows."""
-        file = next(file for file in RUNNERS if file in self.manifest["files"])
-        return RUNNERS[file](self.folder / file)
+        file, runner = next(each for each in runners().items() if each[0] in self.manifest["files"])
+        return runner(self.folder / file)
 
     @property
     def encoder(self) -> Any:

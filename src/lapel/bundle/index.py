@@ -11,6 +11,7 @@ import numpy as np
 from lapel.config.choices import build, choice, choices_of
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
+from lapel.files.writing import opened
 from lapel.retrieval.pairs import Neighbors
 
 # Two searches may order rows differently whose scores are so near (relative to the score, for distances).
@@ -55,7 +56,8 @@ def write_index(index: Any, path: Path) -> None:
     """Write an index file."""
     import faiss
 
-    faiss.write_index(index, str(path))
+    with opened(path) as file:
+        faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def read_index(path: Path) -> Any:

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lapel.bundle.runners import RUNNERS
+from lapel.bundle.runners import runners
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.files.paths import run_path
@@ -61,8 +61,9 @@ def _parsed(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
         files = set(manifest["files"])
-        known = manifest["format"] == FORMAT and set(FILES) < files and bool(files & set(RUNNERS))
-        known = known and files <= {*FILES, *RUNNERS}
+        encoders = set(runners())
+        known = manifest["format"] == FORMAT and set(FILES) < files and bool(files & encoders)
+        known = known and files <= {*FILES, *encoders}
         known = known and manifest["metric"] in Metric.__members__ and manifest["input"]["channels"] in (1, 3)
     except (ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{path}: is damaged ({error}); export the bundle again") from error

@@ -101,8 +101,9 @@ def _by_shape(images: list[Any], work: Callable[[Any], Any]) -> Any:
     return done[torch.tensor([row for rows in parts for row in rows]).argsort()]
 
 
-# File of an encoder -> what runs it.
-RUNNERS: dict[str, type[Runner]] = {runner.file: runner for runner in choices_of("format").values()}
+def runners() -> dict[str, type[Runner]]:
+    """File of an encoder -> what runs it."""
+    return {runner.file: runner for runner in choices_of("format").values()}
 
 
 def check_formats(names: list[str]) -> None:

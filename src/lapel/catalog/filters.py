@@ -2,24 +2,31 @@
 
     colour == "red" and (price < 50 or "on sale" == true) and brand in ["A", "B"] and not year is null
 
-A comparison is a column (a name, or any text in quotes), one of `== != < <= > >= in, not in`, and a literal: a text in
-quotes, a number, true, false; a list of them after `in`. `is null` and `is not null` ask whether there is a value.
-`and`, `or`, `not` and brackets join comparisons. Nothing else is in the language, no call, attribute or arithmetic: the
-text is taken apart by Python's parser, and every node that is not one of these is refused. Nothing of it is ever run.
+A comparison is a column (a name, or any text in quotes, as "base colour" or "class"), one of `== != < <= > >= in, not
+in`, and a literal: a text in quotes, a number, true, false; a list of them after `in`. `is null` and `is not null` ask
+whether there is a value. `and`, `or`, `not` and brackets join comparisons. Nothing else is in the language, no call,
+attribute or arithmetic: the text is taken apart by Python's parser, and every node that is not one of these is refused.
+Nothing of it is ever run.
 
 A missing value is neither equal to another, nor different, nor before or after one: a row is kept where the filter is
 true, and, as in SQL, neither a comparison with nothing nor its negation is.
 """
 
 import ast
+import io
+import itertools
 import json
+import keyword
 import operator
+import re
+import tokenize
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any, TypeGuard
+from functools import cached_property
+from typing import Any, TypeGuard, cast
 
 import numpy as np
 import pandas as pd
@@ -33,8 +40,12 @@ LONGEST = 10_000
 SHOWN = 80
 DEEPEST = 50
 
-# Whole numbers up to here are floats, too, none rounded.
+# Whole numbers up to here are floats, too, none rounded; and those that a column or a database can hold.
 EXACT = 2**53
+LOWEST, HIGHEST = -(2**63), 2**64 - 1
+
+# A moment as ISO 8601 writes it; pandas alone would take "now", "12:30" and an empty text, too.
+MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}([ T]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?( ?(Z|[+-]\d{2}:?\d{2}))?")
 
 OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -106,15 +117,11 @@ class Filter:
         """
         for column in self.columns:
             if column not in table:
-                raise self.refused(f"there is no column {_quoted(column)}; there are {', '.join(map(str, table))}")
-        return self._kept(self.tree, table)
-
-    def _kept(self, tree: Comparison | Joined, table: Mapping[str, Any] | pd.DataFrame) -> np.ndarray:
-        if isinstance(tree, Joined):
-            join = np.logical_and if tree.operator == "and" else np.logical_or
-            return join.reduce([self._kept(part, table) for part in tree.parts])
+                there = ", ".join(_quoted(str(each)) for each in table)
+                raise self.refused(f"there is no column {_quoted(column)}; there are {there}")
+        columns = {column: _Column(column, pd.Series(table[column])) for column in self.columns}
         try:
-            return compared(pd.Series(table[tree.column]), tree)
+            return _kept(self.tree, columns)
         except LapelError as error:
             raise self.refused(str(error)) from None
 
@@ -148,21 +155,39 @@ def read_filter(text: str, key: str) -> Filter:
     if len(text) > LONGEST:
         raise LapelError(f"{key}={_shown(text)}: has {len(text):,} characters, may have {LONGEST:,}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd escapes in texts
-            parsed = ast.parse(text.strip(), mode="eval")
-        return Filter(key, text, _tree(parsed.body, negated=False, depth=0))
+        return Filter(key, text, _tree(_parsed(text.strip()), negated=False, depth=0))
     except _RefusedError as error:
         raise LapelError(f"{key}={_shown(text)}: {error}") from None
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
+    except (SyntaxError, ValueError, MemoryError, RecursionError, tokenize.TokenError):
         raise LapelError(
             f'{key}={_shown(text)}: cannot be read; a filter is as in colour == "red" and (price < 50 or brand in '
-            '["A", "B"])'
+            f'["A", "B"]){_hint_of_keywords(text)}'
         ) from None
 
 
 class _RefusedError(Exception):
     """A part that is not in the language."""
+
+
+def _parsed(text: str) -> ast.expr:
+    """A filter as Python's parser takes it apart, but for what that does to names and texts in silence."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of odd escapes in texts
+        tree = ast.parse(text, mode="eval").body
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):  # Python makes one name of letters that look alike, as the two signs of micro
+            node.id = ast.get_source_segment(text, node) or node.id
+    kinds = [token.type for token in tokenize.generate_tokens(io.StringIO(text).readline)]
+    kinds = [kind for kind in kinds if kind not in (tokenize.NL, tokenize.COMMENT)]
+    if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(kinds):
+        raise _RefusedError("two texts stand side by side; is a comma missing?")
+    return tree
+
+
+def _hint_of_keywords(text: str) -> str:
+    """What to do where a word of Python's, which is none of the language, is taken for a column."""
+    words = set(re.findall(r"\w+", text)) & (set(keyword.kwlist) - {"and", "or", "not", "in", "is"})
+    return f'; a column of the name {min(words)} is written "{min(words)}"' if words else ""
 
 
 def _tree(node: ast.expr, negated: bool, depth: int) -> Comparison | Joined:
@@ -176,8 +201,10 @@ def _tree(node: ast.expr, negated: bool, depth: int) -> Comparison | Joined:
         return _tree(node.operand, not negated, depth + 1)
     if isinstance(node, ast.Compare):
         return _comparison(node, negated)
-    if isinstance(node, ast.Name | ast.Constant):
+    if isinstance(node, ast.Name) and node.id not in (*CONSTANTS, NULL):
         raise _RefusedError(f"{_text_of(node)} alone is no condition; compare it, as in {_text_of(node)} == true")
+    if isinstance(node, ast.Name | ast.Constant):
+        raise _RefusedError(f"{_text_of(node)} alone is no condition; compare a column with it")
     raise _RefusedError(f"{_text_of(node)} is not in the language: comparisons, and, or, not and brackets are")
 
 
@@ -218,7 +245,7 @@ def _literal(node: ast.expr) -> Literal:
             raise _RefusedError(f"{_text_of(node)} is no number")
     value = node.value if isinstance(node, ast.Constant) else None
     if _is_number(value):
-        if not abs(value) < float("inf"):
+        if not abs(value) < float("inf") or (isinstance(value, int) and not LOWEST <= sign * value <= HIGHEST):
             raise _RefusedError("a number is too large")
         return sign * value
     if isinstance(value, str | bool):
@@ -255,48 +282,121 @@ def _comparisons(tree: Comparison | Joined) -> list[Comparison]:
 # ------------------------------------------------------------------------------------------------ comparing
 
 
-def compared(values: pd.Series, comparison: Comparison) -> np.ndarray:
-    """bool `[rows]`: where a comparison is true of a column's values.
+def _kept(tree: Comparison | Joined, columns: "dict[str, _Column]") -> np.ndarray:
+    if isinstance(tree, Comparison):
+        return columns[tree.column].compared(tree.operator, tree.value)
+    join = np.logical_and if tree.operator == "and" else np.logical_or
+    return join.reduce([_kept(part, columns) for part in tree.parts])
 
-    Raises:
-        LapelError: the values are of another kind than the literal, or of none that can be compared.
+
+class _Column:
+    """The values of a column, looked at once for all comparisons.
+
+    Args:
+        name: of the column.
+        values: of all rows.
     """
-    missing = np.asarray(values.isna(), dtype=bool)
-    word, value = comparison.operator, comparison.value
-    if word == "is null":
-        return missing
-    if word == "is not null":
-        return ~missing
-    found = np.zeros(len(values), dtype=bool)
-    there = values.loc[~missing]
-    if word in ("in", "not in"):
-        is_in = np.zeros(len(there), dtype=bool)
-        for each in value:
-            is_in |= _compare(there, "==", each, comparison.column)
-        found[~missing] = is_in if word == "in" else ~is_in
-    else:
-        found[~missing] = _compare(there, word, value, comparison.column)
-    return found
+
+    def __init__(self, name: str, values: pd.Series) -> None:
+        self.name = _quoted(name)
+        self.missing = _missing(values)
+        self.there = values.loc[~self.missing]
+
+    @cached_property
+    def kinds(self) -> set[str]:
+        """What its values are; empty where it has none."""
+        if pd.api.types.is_datetime64_any_dtype(self.there.dtype):
+            return {"time"}
+        by_dtype = {"i": "number", "u": "number", "f": "number", "b": "truth value"}
+        if kind := by_dtype.get(self.there.dtype.kind):
+            return {kind} if len(self.there) else set()
+        return {_kind(each) for each in self.there}
+
+    @cached_property
+    def plain(self) -> np.ndarray:
+        """As NumPy holds them."""
+        return self.there.to_numpy()
+
+    @cached_property
+    def objects(self) -> np.ndarray:
+        """As Python's own, which compares numbers without rounding any."""
+        values = np.empty(len(self.there), dtype=object)
+        values[:] = self.plain.tolist()
+        return values
+
+    @cached_property
+    def times(self) -> pd.Series:
+        """As moments, in UTC where they have no zone."""
+        try:
+            return pd.to_datetime(self.there, utc=True)
+        except ValueError as error:
+            raise LapelError(f"{self.name} holds times that cannot be compared ({_shown(str(error))})") from None
+
+    def compared(self, word: str, value: Any) -> np.ndarray:
+        """bool `[rows]`: where a comparison is true.
+
+        Raises:
+            LapelError: the values are of another kind than the literal, or of none that can be compared.
+        """
+        if word == "is null":
+            return self.missing
+        if word == "is not null":
+            return ~self.missing
+        found = np.zeros(len(self.missing), dtype=bool)
+        if word in ("in", "not in"):
+            is_in = self._among(value)
+            found[~self.missing] = is_in if word == "in" else ~is_in
+        else:
+            found[~self.missing] = self._compared(word, value)
+        return found
+
+    def _compared(self, word: str, literal: Literal) -> np.ndarray:
+        if self.kinds == {"time"}:
+            return np.asarray(OPERATORS[word](self.times, self._moment(literal)), dtype=bool)
+        self._check(literal)
+        if _fits(self.plain.dtype, literal):
+            return np.asarray(OPERATORS[word](self.plain, literal), dtype=bool)
+        if len(self.kinds) == 1:
+            return np.asarray(OPERATORS[word](self.objects, literal), dtype=bool)
+        found = np.full(len(self.there), word == "!=")  # a value of another kind is different, not before or after
+        for row, value in enumerate(self.objects):
+            if _kind(value) == _kind(literal):
+                found[row] = OPERATORS[word](value, literal)
+        return found
+
+    def _among(self, literals: tuple[Literal, ...]) -> np.ndarray:
+        if self.kinds == {"time"}:
+            return np.asarray(self.times.isin([self._moment(each) for each in literals]), dtype=bool)
+        wanted: dict[str, set[Literal]] = {}  # by kind: Python finds 1, 1.0 and true equal
+        for literal in literals:
+            self._check(literal)
+            wanted.setdefault(_kind(literal), set()).add(literal)
+        none: set[Literal] = set()  # a value of another kind may be one that no set can be asked for
+        found = ((among := wanted.get(_kind(value), none)) and value in among for value in self.objects)
+        return np.fromiter(map(bool, found), dtype=bool, count=len(self.there))
+
+    def _check(self, literal: Literal) -> None:
+        if self.kinds and _kind(literal) not in self.kinds:
+            held = " and ".join(sorted(f"{kind}s" for kind in self.kinds))
+            raise LapelError(f"{self.name} holds {held}, and {_shown(json.dumps(literal))} is a {_kind(literal)}")
+
+    def _moment(self, literal: Literal) -> pd.Timestamp:
+        try:
+            if not isinstance(literal, str) or not MOMENT.fullmatch(literal):
+                raise ValueError
+            moment = cast("pd.Timestamp", pd.Timestamp(literal))  # NaT is of other texts
+        except ValueError:
+            told = _shown(json.dumps(literal))
+            raise LapelError(f"{self.name} holds times, and {told} is none; write 2026-11-27") from None
+        return moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
 
 
-def _compare(there: pd.Series, word: str, literal: Literal, column: str) -> np.ndarray:
-    """bool: of values none of which is missing."""
-    if pd.api.types.is_datetime64_any_dtype(there.dtype):
-        return _compare_times(there, word, literal, column)
-    kinds = _kinds(there)
-    if kinds == {"time"}:
-        return _compare_times(pd.to_datetime(there), word, literal, column)
-    if len(there) and _kind(literal) not in kinds:
-        held = " and ".join(sorted(f"{kind}s" for kind in kinds))
-        raise LapelError(f"{_quoted(column)} holds {held}, and {json.dumps(literal)} is a {_kind(literal)}")
-    plain = there.to_numpy()
-    if len(kinds) == 1 and _fits(plain.dtype, literal):
-        return np.asarray(OPERATORS[word](plain, literal), dtype=bool)
-    found = np.full(len(there), word == "!=")  # a value of another kind is different, and neither before nor after
-    for row, value in enumerate(plain.tolist()):
-        if _kind(value) == _kind(literal):
-            found[row] = OPERATORS[word](value, literal)
-    return found
+def _missing(values: pd.Series) -> np.ndarray:
+    """bool `[rows]`: where there is no value."""
+    if values.dtype != object:
+        return np.asarray(values.isna(), dtype=bool)
+    signals = np.array([isinstance(each, Decimal) and each.is_snan() for each in values], dtype=bool)
+    return signals | np.asarray(values.mask(signals, None).isna(), dtype=bool)  # pandas cannot ask those that signal
 
 
 def _fits(dtype: np.dtype, literal: Literal) -> bool:
@@ -309,15 +409,6 @@ def _fits(dtype: np.dtype, literal: Literal) -> bool:
     return within and (dtype == np.float64 or (dtype.kind in "iu" and isinstance(literal, int)))
 
 
-def _kinds(values: pd.Series) -> set[str]:
-    kind = values.dtype.kind
-    if kind in "iuf":
-        return {"number"}
-    if kind == "b":
-        return {"truth value"}
-    return {_kind(each) for each in values}
-
-
 def _kind(value: Any) -> str:
     if isinstance(value, bool | np.bool_):
         return "truth value"
@@ -326,21 +417,6 @@ def _kind(value: Any) -> str:
     if isinstance(value, str):
         return "text"
     return "time" if isinstance(value, date) else "list" if isinstance(value, list | tuple | np.ndarray) else "object"
-
-
-def _compare_times(there: pd.Series, word: str, literal: Literal, column: str) -> np.ndarray:
-    """Moments, in UTC where they have a zone, with one in a text, as 2026-11-27 or with a time of day."""
-    try:
-        if not isinstance(literal, str):
-            raise ValueError
-        moment = pd.Timestamp(literal)
-    except ValueError:
-        raise LapelError(
-            f"{_quoted(column)} holds times, and {json.dumps(literal)} is none; write 2026-11-27"
-        ) from None
-    zoned = pd.to_datetime(there, utc=True)
-    moment = moment.tz_localize("UTC") if moment.tzinfo is None else moment.tz_convert("UTC")
-    return np.asarray(OPERATORS[word](zoned, moment), dtype=bool)
 
 
 # ------------------------------------------------------------------------------------------------ rendering

@@ -48,7 +48,9 @@ logger = logging.getLogger(__name__)
 # A sweep of more trials is not composed as a whole before it starts: that takes a third of a second each.
 MOST_CHECKED_TRIALS = 100
 
-_QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
+# One quoted text, or several to sweep over.
+_ONE_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_QUOTED = re.compile(rf"{_ONE_QUOTED}(?:\s*,\s*{_ONE_QUOTED})*", re.DOTALL)
 
 
 def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool) -> Callable[[], None]:
@@ -248,5 +250,5 @@ def quote_free_text(argument: str, keys: set[str]) -> str:
 
 
 def _is_quoted(value: str) -> bool:
-    """Whether the whole value is one quoted text; `"base colour" == "red"` is not."""
+    """Whether the whole value is one quoted text, or several for a sweep; `"base colour" == "red"` is neither."""
     return _QUOTED.fullmatch(value) is not None

@@ -15,12 +15,15 @@ from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
 from lapel.files.paths import run_path
 from lapel.files.writing import read_yaml
-from lapel.runs.folder import METRICS_FILE, QUERIES_FILE
+from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, RATES_FILE
 
 logger = logging.getLogger(__name__)
 
 # Parts of a config that say nothing about what is compared; where training began (init) does.
 ASIDE = ("seed", "resume")
+
+# How far the mean of all queries' scores, computed again, may be from the one that was written.
+ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -85,9 +88,12 @@ def runs_in(name: str) -> list[Path]:
         LapelError: there is none.
     """
     folder = run_path(name)
+    if (folder / RATES_FILE).is_file():
+        raise LapelError(f"{name}: has tried out rates (find_lr), and trained nothing")
     if (folder / "config.yaml").is_file():
         return [folder]
-    found = sorted(each.parent for each in folder.glob("*/config.yaml") if not each.parent.is_symlink())
+    below = sorted(each.parent for each in folder.glob("*/config.yaml") if not each.parent.is_symlink())
+    found = [each for each in below if not (each / RATES_FILE).is_file()]
     if not found:
         raise LapelError(f"{name}: is no run, and no folder of runs")
     return found
@@ -109,11 +115,17 @@ def read_run(folder: Path, config: CompareConfig) -> ScoredRun:
         scores = {name: value for name, value in told.items() if name not in ("intervals", "protocol")}
         without_seed = {name: value for name, value in plain.items() if name not in ASIDE}
         grades = pd.read_parquet(evaluation / QUERIES_FILE)
-        return ScoredRun(
+        run = ScoredRun(
             folder, without_seed, plain["seed"], scores, told["intervals"], told["protocol"], grades, summary
         )
+        whole = all(abs(grades[name].mean() - scores[name]) < ROUNDING for name in scores.keys() & set(grades))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
+    if not whole:  # the process that wrote the files was killed before it had named the last
+        raise LapelError(
+            f"{evaluation}: {METRICS_FILE} and {QUERIES_FILE} are of two evaluations; python evaluate.py run={folder}"
+        )
+    return run
 
 
 def _check_once(folders: list[Path]) -> None:

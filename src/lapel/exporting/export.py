@@ -11,7 +11,7 @@ import torch
 from lapel.bundle.bundle import Bundle, load
 from lapel.bundle.index import build_index, check_kind, disagreements, is_exact, search_index, write_index
 from lapel.bundle.layout import FILES, FORMAT, INDEX_FILE, ITEMS_FILE, MANIFEST_FILE, SEEN_FILE, sha256_of
-from lapel.bundle.runners import RUNNERS, Runner, check_formats
+from lapel.bundle.runners import Runner, check_formats, runners
 from lapel.catalog import Catalog
 from lapel.config.choices import build, choices_of
 from lapel.config.composing import to_plain
@@ -53,12 +53,21 @@ def export(config: ExportConfig) -> Path:
     check_formats(config.export.formats)
     check_kind(config.export.index)
     run = open_run(config.run, config.checkpoint)
-    catalog = run.load_catalog(config.data.root)
     folder = run.folder / "bundle"
+    _check_replaceable(folder)
+    catalog = run.load_catalog(config.data.root)
     with folder_written_whole(folder) as partial:
         _write(partial, config, run, catalog)
     logger.info("exported a checked bundle to %s", folder)
     return folder
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise where something else than a bundle would be lost; say what of a link becomes."""
+    if folder.is_symlink():
+        logger.warning("%s: is a link to %s, which stays as it is; a folder takes its place", folder, folder.readlink())
+    elif folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST_FILE).is_file()):
+        raise LapelError(f"{folder}: is no bundle, and would be lost; move it away")
 
 
 def _write(folder: Path, config: ExportConfig, run: TrainedRun, catalog: Catalog) -> None:
@@ -73,7 +82,7 @@ def _write(folder: Path, config: ExportConfig, run: TrainedRun, catalog: Catalog
     _write_manifest(folder, config, run, embeddings.shape, [*encoders, *FILES])
     bundle = load(folder)
     for file in encoders:
-        _check_encoder(RUNNERS[file](folder / file), encoder, store.gather(rows[:CHECKED_IMAGES]))
+        _check_encoder(runners()[file](folder / file), encoder, store.gather(rows[:CHECKED_IMAGES]))
     _check_index(bundle, embeddings)
 
 

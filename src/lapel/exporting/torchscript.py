@@ -9,11 +9,14 @@ import torch
 
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.trunks import LibraryTrunk
+from lapel.files.writing import opened
 
 
 def write(encoder: Encoder, path: Path) -> None:
     """Write an encoder in evaluation mode, without gradients: who loads it need not say that none are wanted."""
-    scripted(encoder).save(str(path))
+    with warnings.catch_warnings(), opened(path) as file:
+        warnings.simplefilter("ignore", (FutureWarning, DeprecationWarning))
+        torch.jit.save(scripted(encoder), file)
 
 
 def scripted(encoder: Encoder) -> Any:

@@ -8,16 +8,18 @@ renamed. A process that is killed meanwhile leaves what was there before.
 import ctypes
 import errno
 import fcntl
+import io
 import json
 import os
+import re
+import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from lapel.errors import LapelError
 
@@ -57,10 +59,8 @@ class Staged:
         """The temporary path to which the file `name`, which may lie in folders below, is to be written."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-        os.close(handle)
-        self.temporary[name] = Path(temporary)
-        self.stack.callback(self.temporary[name].unlink, missing_ok=True)
+        _remove_orphans(path)
+        self.temporary[name] = self.stack.enter_context(_temporary(path))
         return self.temporary[name]
 
     def remove(self, name: str) -> None:
@@ -70,7 +70,6 @@ class Staged:
     def name_all(self, last: str) -> None:
         """Sync all files, then give them their names, `last` after the others."""
         for temporary in self.temporary.values():
-            temporary.chmod(0o644)
             sync(temporary)
         names = [*(name for name in self.temporary if name != last), last]
         for name in names:
@@ -94,11 +93,101 @@ def together(folder: Path, pointer: str) -> Iterator[Staged]:
     Who reads the pointer first finds everything that it speaks of, if the others have names of their own; files whose
     names were there before are exchanged one by one, right before the pointer.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
+    with _told_where(folder), ExitStack() as stack:
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            stack.callback(_remove_empty, folder)
         staged = Staged(folder, stack)
         yield staged
         staged.name_all(pointer)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A new file beside `path`, with the permissions that every new file has, and gone at the end if not renamed.
+
+    It is locked meanwhile: an unlocked one is what a process left that was killed.
+    """
+    while True:
+        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_still(handle, temporary):
+            break
+        os.close(handle)  # another process took it for what a killed one left, before it was locked
+    try:
+        yield temporary
+    finally:
+        if _is_still(handle, temporary):
+            temporary.unlink()
+        os.close(handle)
+
+
+def _remove_orphans(path: Path) -> None:
+    """Take away the temporary files of a name whose process is gone."""
+    own = re.compile(rf"\.{re.escape(path.name)}-[0-9a-z_]{{8}}")
+    for name in os.listdir(path.parent):  # noqa: PTH208  # names alone: a Path for each takes several times as long
+        if own.fullmatch(name) and not (path.parent / name).is_dir():
+            _remove_if_orphan(path.with_name(name))
+
+
+def _remove_if_orphan(temporary: Path) -> None:
+    try:
+        handle = os.open(temporary, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # gone meanwhile, or another user's
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _is_still(handle, temporary):
+            temporary.unlink()
+    except BlockingIOError:  # being written
+        pass
+    finally:
+        os.close(handle)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+@contextmanager
+def _told_where(path: Path) -> Iterator[None]:
+    """Have an error of the system, as that of a full disk, name a path where it names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A file for a library with errors of its own: where the system refused to write, that is raised, with the path.
+
+    Given a path, torch ends the process where the disk is full.
+    """
+    raw = _Noting(path, "wb")
+    try:
+        with io.BufferedWriter(raw) as file:
+            yield file
+    except (OSError, RuntimeError) as error:
+        raise raw.refused or error from error
+
+
+class _Noting(io.FileIO):
+    """A file that remembers the first error in writing it."""
+
+    refused: OSError | None = None
+
+    def write(self, data: Any) -> int | None:
+        """Write bytes."""
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.refused = self.refused or OSError(error.errno, error.strerror, os.fspath(self.name))
+            raise self.refused from None
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -170,12 +259,13 @@ def replaced(folder: Path) -> Iterator[Path]:
     aside first, and `standing` finds it there.
     """
     partial = _partial(folder)
-    partial.mkdir()
     try:
-        yield partial
-        sync_below(partial)
-        _put(partial, folder)
-        sync(folder.parent)
+        with _told_where(folder):
+            partial.mkdir()
+            yield partial
+            sync_below(partial)
+            _put(partial, folder)
+            sync(folder.parent)
     finally:
         _remove(partial)
         if _exists(folder):
@@ -263,7 +353,7 @@ def sync_below(folder: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock that the system gives back when the process ends, however it ends; the file goes with it."""
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         fcntl.flock(handle, fcntl.LOCK_EX)
         if _is_still(handle, path):
             break

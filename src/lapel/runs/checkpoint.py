@@ -9,18 +9,18 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lapel import datasets
 from lapel.catalog import Catalog
+from lapel.catalog.seen import Seen
 from lapel.config.composing import from_plain
-from lapel.config.train import TrainConfig
 from lapel.config.data import Invert
 from lapel.config.evaluation import Checkpoint
+from lapel.config.train import TrainConfig
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
 from lapel.files.paths import run_path
 from lapel.files.tensors import load_plain
-from lapel.files.writing import written_whole
+from lapel.files.writing import opened, written_whole
 from lapel.runs.folder import CHECKPOINTS
-from lapel.catalog.seen import Seen
 
 # Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
 LAPEL_KEY = "lapel"
@@ -38,7 +38,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint; a process killed meanwhile leaves the old file."""
         del storage_options  # of remote file systems
-        with written_whole(Path(path)) as temporary, temporary.open("wb") as file:
+        with written_whole(Path(path)) as temporary, opened(temporary) as file:
             torch.save(checkpoint, file)
 
 

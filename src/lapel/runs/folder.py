@@ -27,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
 
+# What the rate finder leaves in its folder, which is no run.
+RATES_FILE = "lr.csv"
+
 
 def latest(root: Path = RUNS) -> Path:
     """Where the link to the newest run stands."""

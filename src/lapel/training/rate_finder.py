@@ -19,7 +19,7 @@ from lapel.config.train import TrainConfig
 from lapel.errors import InterruptedTrainingError, LapelError
 from lapel.files.writing import write_yaml, written_whole
 from lapel.pictures.charts import curve
-from lapel.runs.folder import claim_folder, new_folder, undone_on_error
+from lapel.runs.folder import RATES_FILE, claim_folder, new_folder, undone_on_error
 from lapel.sampling import Batch
 from lapel.training.callbacks.interrupt import Interrupt
 from lapel.training.module import SimilarityModule
@@ -182,7 +182,7 @@ def _write(swept: Sweep, suggested: float, folder: Path) -> None:
     )
     with written_whole(folder / "lr.png") as temporary:
         picture.save(temporary, format="PNG")
-    with written_whole(folder / "lr.csv") as temporary, temporary.open("w", newline="") as file:
+    with written_whole(folder / RATES_FILE) as temporary, temporary.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["lr", "loss", "smoothed"])
         rows.writerows(zip(swept.rates.tolist(), swept.losses.tolist(), swept.smooth.tolist(), strict=True))
