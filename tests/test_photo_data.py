@@ -415,7 +415,7 @@ def test_rows_without_a_label_are_dropped_and_reported(listed: Path):
         (b"image,label\np0.png,a\n", "data.item=item: no such column; there are image, label"),
         (b'image,item\n"p0.png,a\n', "photos.csv: cannot be read"),
         (b"image,item\nnothing.png,a\n", "nothing.png: no such file, nor any other of 1 images"),
-        (b"image,item,split\np0.png,a,training\n", "column split holds"),
+        (b"image,item,split\np0.png,a,holdout\n", "column split holds holdout; allowed are train, training, val"),
     ],
 )
 def test_a_bad_table_is_one_clear_line(listed: Path, content: bytes, told: str):

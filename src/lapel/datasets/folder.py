@@ -1,5 +1,6 @@
 """Your own photos, in a folder for each item."""
 
+import logging
 from collections import Counter
 
 import pandas as pd
@@ -7,10 +8,12 @@ import pandas as pd
 from lapel.catalog import SPLITS, Catalog, Dropped
 from lapel.config.data import FolderConfig
 from lapel.datasets.photos import Listing, to_catalog
+from lapel.datasets.splits import split_of
 from lapel.errors import LapelError
+from lapel.photos.formats import HEIC_SUFFIXES, install_hint, is_readable, shows_something, suffix
 from lapel.photos.tree import Tree
 
-PHOTO_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+logger = logging.getLogger(__name__)
 
 
 def load(config: FolderConfig) -> Catalog:
@@ -22,21 +25,55 @@ def load(config: FolderConfig) -> Catalog:
     if config.root is None:
         raise LapelError("data.root: must name a folder with a folder for each item")
     tree = Tree(config.root)
-    photos = sorted(name for name in tree.names() if "." + name.rpartition(".")[2].lower() in PHOTO_SUFFIXES)
+    names = sorted(tree.names())
+    photos = [name for name in names if is_readable(name)]
+    others = [name for name in names if not is_readable(name)]
     table, outside = arrange([name for name in photos if is_unicode(name)])
     if table.empty:
-        raise LapelError(f"data.root={config.root}: must hold a folder for each item, with photos in it; none is there")
+        raise LapelError(
+            f"data.root={config.root}: must hold a folder for each item, with photos in it; none is there"
+            f"{_told_of(others)}"
+        )
     listing = Listing(tree.root.stem, tree, "", table)
     if odd := [name.encode("utf-8", "backslashreplace").decode() for name in photos if not is_unicode(name)]:
         listing.dropped.append(Dropped("name is not UTF-8", odd))
     if outside:
         listing.dropped.append(Dropped("not in an item's folder", outside))
+    for kind, found in _by_kind([name for name in others if shows_something(name)]).items():
+        listing.dropped.append(Dropped(f"no photo that is read: {kind}{install_hint(kind)}", found))
+    if rest := [name for name in others if not shows_something(name)]:
+        logger.info("%s: holds other files, too: %s", config.root, _counted(_by_kind(rest)))
+    if "split" in table and (missing := [part for part in ("train", "test") if part not in set(table["split"])]):
+        logger.warning("%s: there is no folder for %s", config.root, " and ".join(missing))
     return to_catalog(listing, config)
 
 
 def is_unicode(name: str) -> bool:
     """Whether a name is text: one from a disk may hold other bytes, which Python spells as surrogates."""
     return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def _by_kind(names: list[str]) -> dict[str, list[str]]:
+    """Files by their suffix."""
+    kinds: dict[str, list[str]] = {}
+    for name in names:
+        kinds.setdefault(suffix(name) or "without suffix", []).append(
+            name if is_unicode(name) else name.encode("utf-8", "backslashreplace").decode()
+        )
+    return kinds
+
+
+def _told_of(others: list[str]) -> str:
+    """What lies there in place of photos."""
+    kinds = _by_kind(others)
+    if not kinds:
+        return ""
+    heic = next((kind for kind in kinds if kind in HEIC_SUFFIXES), "")
+    return f", but {_counted(kinds)}{install_hint(heic)}"
+
+
+def _counted(kinds: dict[str, list[str]]) -> str:
+    return ", ".join(f"{len(names)} {kind}" for kind, names in kinds.items())
 
 
 def arrange(photos: list[str]) -> tuple[pd.DataFrame, list[str]]:
@@ -46,19 +83,36 @@ def arrange(photos: list[str]) -> tuple[pd.DataFrame, list[str]]:
         The table, and the photos that are not as deep as most.
     """
     parts = [tuple(photo.split("/")[:-1]) for photo in photos]
-    divided = {"train", "test"} <= {each[0] for each in parts if each} <= set(SPLITS)
-    labels = [each[1:] if divided else each for each in parts]
-    depths = Counter(len(each) for each in labels if len(each) in (1, 2))
+    above = _above_splits(parts)
+    splits = [split_of(each[above]) if above is not None and len(each) > above else None for each in parts]
+    labels = [each if above is None else each[above + 1 :] for each in parts]
+    within = [above is None or split is not None for split in splits]
+    depths = Counter(len(each) for each, kept in zip(labels, within, strict=True) if kept and len(each) in (1, 2))
     depth = max(depths, key=lambda each: depths[each], default=1)
+    kept = [inside and len(label) == depth for inside, label in zip(within, labels, strict=True)]
     rows = [
         {
             "image": photo,
             "item": "/".join(label),
             "category": label[0],
-            **({"split": part[0]} if divided else {}),
+            **({} if split is None else {"split": split}),
         }
-        for photo, part, label in zip(photos, parts, labels, strict=True)
-        if len(label) == depth
+        for photo, split, label, keep in zip(photos, splits, labels, kept, strict=True)
+        if keep
     ]
-    outside = [photo for photo, label in zip(photos, labels, strict=True) if len(label) != depth]
-    return pd.DataFrame(rows), outside
+    return pd.DataFrame(rows), [photo for photo, keep in zip(photos, kept, strict=True) if not keep]
+
+
+def _above_splits(parts: list[tuple[str, ...]]) -> int | None:
+    """How many folders stand above those that are splits: none, or one that holds everything; None without splits.
+
+    Folders are splits where two of them are named so, or where there is no other.
+    """
+    for above in (0, 1):
+        if above and len({each[:above] for each in parts}) > 1:
+            return None
+        tops = {each[above] for each in parts if len(each) > above + 1}
+        found = {split_of(top) for top in tops} & set(SPLITS)
+        if len(found) > 1 or (tops and all(split_of(top) for top in tops)):
+            return above
+    return None

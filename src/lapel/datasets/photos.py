@@ -4,6 +4,7 @@ Each source of photos makes a `Listing`; everything after that is the same for a
 """
 
 import logging
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 from lapel.catalog import SAME_PIXELS, SEVERAL_ITEMS, Catalog, Dropped
 from lapel.catalog.filters import read_filter
 from lapel.config.data import PhotosConfig, Store
+from lapel.datasets.columns import hold_boxes, read_boxes
 from lapel.datasets.splits import divide, identical_groups, save_division
 from lapel.errors import LapelError
 from lapel.files.cache import cache_folder
@@ -21,8 +23,6 @@ from lapel.photos.building import BuiltStore, Photos, PhotoSource, build_store
 from lapel.photos.tree import LocatedFiles, Tree, leaves_root
 
 logger = logging.getLogger(__name__)
-
-BOX_COLUMNS = ["left", "top", "right", "bottom"]
 
 # Columns of a listing that only this module uses: whether data.where keeps the row, and its photo's place in the store.
 CHOSEN, POSITION = "__chosen", "__position"
@@ -47,6 +47,7 @@ class Listing:
         base: folder in the tree that images are relative to, `""` or ending in `/`.
         table: column `image`, the path; perhaps `split`, `role`, and the box columns; and whatever the source has.
         dropped: what was left out so far.
+        renamed: name of a column in the source -> its name in the table, where that is another.
     """
 
     name: str
@@ -54,6 +55,12 @@ class Listing:
     base: str
     table: pd.DataFrame
     dropped: list[Dropped] = field(default_factory=list)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def as_given(self) -> dict[str, Any]:
+        """The columns by the names that the source gives them."""
+        columns = {str(name): self.table[name] for name in self.table}
+        return columns | {old: self.table[new] for old, new in self.renamed.items()}
 
     def drop(self, reason: str, rows: np.ndarray, about: list[str] | None = None) -> None:
         """Leave out rows, bool `[rows]`, and remember them."""
@@ -81,8 +88,9 @@ def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
     """
     listed = len(listing.table)
     _check_columns(listing, config)
-    listing.table[CHOSEN] = _kept_by(config.where, listing.table)
+    listing.table[CHOSEN] = _kept_by(config.where, listing)
     _drop_odd_paths(listing)
+    _drop_odd_boxes(listing)
     stamps = _drop_missing(listing, config, listed)
     photos = _photos(listing, config, stamps)
     try:
@@ -95,10 +103,11 @@ def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
     _stop_over_max_bad(listing, config, listed)
     items = _drop_unlabelled(listing, config)
     groups = identical_groups(built.fingerprints[listing.table[POSITION]])
-    if "split" not in listing.table:
+    derived = "split" not in listing.table
+    if derived:
         listing.table[SAME_PIXELS] = groups  # an official protocol counts every find: there it is not known
     split_file = _divide(listing, config, items, groups)
-    _warn_of_empty_parts(listing, config)
+    _warn_of_empty_parts(listing, config, ("val", "test") if derived else ("val",))
     listing.drop("not kept by data.where", ~listing.table[CHOSEN].to_numpy())
     return _catalog(listing, config, photos, built, split_file)
 
@@ -116,14 +125,14 @@ def _check_columns(listing: Listing, config: PhotosConfig) -> None:
             raise LapelError(f"data.{key}={unknown[0]}: no such column; there are {', '.join(listing.table.columns)}")
 
 
-def _kept_by(where: str | None, table: pd.DataFrame) -> np.ndarray:
+def _kept_by(where: str | None, listing: Listing) -> np.ndarray:
     """bool `[rows]`: what a filter keeps."""
     if where is None:
-        return np.ones(len(table), bool)
+        return np.ones(len(listing.table), bool)
     wanted = read_filter(where, "data.where")
-    found = wanted.keep(table)
+    found = wanted.keep(listing.as_given())
     if not found.any():
-        raise wanted.refused(f"keeps none of {len(table)} rows")
+        raise wanted.refused(f"keeps none of {len(listing.table)} rows")
     return found
 
 
@@ -141,8 +150,15 @@ def _drop_odd_paths(listing: Listing) -> None:
         raise LapelError(f"{listing.tree.root}: no image is left to look for ({reasons}); paths are relative to it")
 
 
+def _drop_odd_boxes(listing: Listing) -> None:
+    """Leave out rows of whose box only a part is told."""
+    if hold_boxes(listing.table):
+        listing.drop("box is not whole", read_boxes(listing.table)[1])
+
+
 def _drop_missing(listing: Listing, config: PhotosConfig, listed: int) -> np.ndarray:
     """Leave out rows without a file; size and time of change of the others."""
+    listing.table["image"] = _respelled(listing)
     stamps = listing.tree.stamps([listing.base + image for image in listing.table["image"].tolist()])
     there = stamps[:, 0] >= 0
     if not there.any():
@@ -152,6 +168,15 @@ def _drop_missing(listing: Listing, config: PhotosConfig, listed: int) -> np.nda
     listing.drop(MISSING, ~there, [listing.tree.why_missing(listing.base + image) for image in missing])
     _stop_over_max_bad(listing, config, listed)
     return stamps[there]
+
+
+def _respelled(listing: Listing) -> list[str]:
+    """The photos' paths, with accents composed or apart as the files have them: a table may have it otherwise."""
+    names = []
+    for image in listing.table["image"].tolist():
+        forms = [] if image.isascii() else [unicodedata.normalize(form, image) for form in ("NFC", "NFD")]
+        names.append(next((each for each in (image, *forms) if forms and listing.tree.has(listing.base + each)), image))
+    return names
 
 
 def _stop_over_max_bad(listing: Listing, config: PhotosConfig, listed: int) -> None:
@@ -177,8 +202,10 @@ def _drop_unlabelled(listing: Listing, config: PhotosConfig) -> np.ndarray:
 def _labelled(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
     kept = np.ones(len(table), bool)
     for column in columns:
-        if not holds_lists(table[column]):
-            kept &= (table[column].astype("string").fillna("").str.strip() != "").to_numpy(dtype=bool)
+        if holds_lists(table[column]):
+            kept &= np.array([bool(_names_in(each)) for each in table[column]], dtype=bool)
+        else:
+            kept &= np.array([name != "" for name in _texts(table[column])], dtype=bool)
     return kept
 
 
@@ -186,25 +213,39 @@ def _labelled(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
 
 
 def holds_lists(column: Any) -> bool:
-    """Whether a column has a list of names in each row."""
-    return len(column) > 0 and isinstance(column.iloc[0], list)
+    """Whether a column has lists of names."""
+    return any(isinstance(each, list) for each in column)
+
+
+def _names_in(value: Any) -> list[str]:
+    """The names in a list, each once; of anything else none."""
+    return list(dict.fromkeys(name for name in map(label_text, value) if name)) if isinstance(value, list) else []
+
+
+def label_text(value: Any) -> str:
+    """A label as a name: without blanks around it, accents composed; empty for what is missing."""
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and np.isnan(value)):
+        return ""
+    text = str(value).strip()
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _texts(column: Any) -> list[str]:
+    return [label_text(value) for value in column.tolist()]
 
 
 def label_names(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
     """str object `[rows]`: the values of label columns, joined; of a column of lists, the first of each."""
     if len(columns) == 1 and holds_lists(table[columns[0]]):
-        return np.array([each[0] for each in table[columns[0]]], dtype=object)
-    texts = [table[column].astype(str).str.strip() for column in columns]
-    return (
-        texts[0].str.cat(texts[1:], sep=JOINT).to_numpy(dtype=object) if len(texts) > 1 else texts[0].to_numpy(object)
-    )
+        return np.array([_names_in(each)[0] for each in table[columns[0]]], dtype=object)
+    return np.array([JOINT.join(each) for each in zip(*(_texts(table[name]) for name in columns), strict=True)], object)
 
 
 def _photos(listing: Listing, config: PhotosConfig, stamps: np.ndarray) -> Photos:
     names = listing.table["image"].tolist()
     boxes = None
-    if set(BOX_COLUMNS) <= set(listing.table):
-        boxes = listing.table[BOX_COLUMNS].to_numpy(dtype=np.int32)
+    if hold_boxes(listing.table):
+        boxes = read_boxes(listing.table)[0]
     return Photos(
         names=names,
         files=LocatedFiles(listing.tree, listing.base, names),
@@ -247,9 +288,11 @@ def not_writable(config: PhotosConfig, error: OSError) -> LapelError:
     return LapelError(f"{folder}: cannot be written ({error.strerror or error}); data.cache=FOLDER names another place")
 
 
-def _warn_of_empty_parts(listing: Listing, config: PhotosConfig) -> None:
-    """Say which of val and test no image fell into, though they should have a share."""
-    for name, wanted in (("val", config.val_share), ("test", config.test_share)):
+def _warn_of_empty_parts(listing: Listing, config: PhotosConfig, derived: tuple[str, ...]) -> None:
+    """Say which of the parts that are derived no image fell into, though they should have a share."""
+    shares = {"val": config.val_share, "test": config.test_share}
+    for name in derived:
+        wanted = shares[name]
         if wanted > 0 and name not in set(listing.table["split"]):
             logger.warning(
                 "%s: no image is in %s: data.%s_share=%g, of %d images, gives it none by data.split=%s; raise it, or "
@@ -264,7 +307,8 @@ def _catalog(
     """What is left of a listing, with codes in place of names."""
     table = listing.table
     positions = table[POSITION].to_numpy()
-    several = table[config.item[0]].tolist() if holds_lists(table[config.item[0]]) else None
+    lists = holds_lists(table[config.item[0]]) and len(config.item) == 1
+    several = [_names_in(each) for each in table[config.item[0]]] if lists else None
     items = label_names(table, config.item)
     item_names = np.unique(np.concatenate([np.array(each, dtype=object) for each in several]) if several else items)
     category_names, categories = np.unique(label_names(table, config.category or config.item), return_inverse=True)

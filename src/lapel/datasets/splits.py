@@ -13,6 +13,19 @@ from lapel.catalog import linked
 from lapel.config.data import SplitRule
 from lapel.files.writing import written_whole
 
+# How the parts are spelled where others made them.
+SPELLINGS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+_PARTS = {spelling: part for part, spellings in SPELLINGS.items() for spelling in spellings}
+
+
+def split_of(name: str) -> str | None:
+    """train, val or test, of a name for it in any case and any spelling in use; None of any other name."""
+    return _PARTS.get(name.strip().casefold())
+
 
 def identical_groups(fingerprints: np.ndarray) -> np.ndarray:
     """int64 `[rows]`: equal where two rows of uint8 `[rows, bytes]` are; a row of zeros is a group alone."""

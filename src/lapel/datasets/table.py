@@ -1,8 +1,11 @@
 """Your own photos, listed in a csv or parquet file."""
 
 import csv
+import logging
 import re
 from collections import Counter
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +15,26 @@ import pyarrow as pa
 
 from lapel.catalog import Catalog
 from lapel.config.data import TableConfig
+from lapel.datasets.columns import ADDED, given_names, is_division, read_roles, read_splits
 from lapel.datasets.photos import Listing, to_catalog
 from lapel.errors import LapelError
 from lapel.files.paths import user_path
 from lapel.photos.tree import Tree
 
+logger = logging.getLogger(__name__)
+
 # What counts as a number in a csv: no leading zeros, which codes have.
 NUMBER = re.compile(r"[+-]?(0|[1-9]\d{0,17})(\.\d+)?")
 
+# What separates fields where it is no comma.
+SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
+
+# Characters of the longest field that is read.
+LONGEST_FIELD = 2**24
+
 
 def load(config: TableConfig) -> Catalog:
-    """The catalogue of a table; its columns `split` (train, val, test) and `role` (query, gallery, both) are obeyed.
+    """The catalogue of a table; its columns `split`, `role` and left, top, right, bottom (a box) are obeyed.
 
     Raises:
         LapelError: no table is named, or it cannot be read; see also `photos.to_catalog`.
@@ -32,15 +44,60 @@ def load(config: TableConfig) -> Catalog:
     path = user_path(config.table)
     if config.root is not None and not path.is_absolute() and not path.exists():
         path = user_path(config.root) / path
-    table = read_table(path)
+    table = read_table(path, labels={*config.item, *config.category})
     if config.image not in table:
-        raise LapelError(f"data.image={config.image}: {path} has no such column; it has {', '.join(table.columns)}")
-    table["image"] = table[config.image]
-    return to_catalog(Listing(path.stem, Tree(config.root or path.parent), "", table), config)
+        raise LapelError(f"data.image={config.image}: {path} has no such column; it has {_listed(table)}")
+    listing = Listing(path.stem, Tree(config.root or path.parent), "", table)
+    config = _rename(listing, config, path)
+    if "split" in listing.table:
+        listing.table["split"] = read_splits(listing.table["split"], str(path))
+        listing.drop("no split named", (listing.table["split"] == "").to_numpy())
+        if listing.table.empty:
+            raise LapelError(f"{path}: column split names none for any row")
+        _tell_of_parts(path, listing.table["split"])
+    if "role" in listing.table:
+        listing.table["role"] = read_roles(listing.table["role"], str(path))
+    return to_catalog(listing, config)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def _listed(table: pd.DataFrame) -> str:
+    """The columns of a table, and what may be wrong where it has one alone."""
+    (first, *others) = table.columns
+    for mark, name in SEPARATORS.items():
+        if not others and mark in first:
+            return f"{first}: it looks separated by {name}; save it with commas"
+    return ", ".join(table.columns)
+
+
+def _rename(listing: Listing, config: TableConfig, path: Path) -> TableConfig:
+    """Keep the user's columns whose names lapel needs under other names; the config that speaks of them."""
+    table = listing.table
+    needed: set[str] = {*ADDED} | ({"image"} if config.image != "image" else set())
+    needed |= {name for name in ("item", "category") if getattr(config, name) != [name]}
+    needed |= {name for name in ("split", "role") if name in table and not is_division(table[name])}
+    listing.renamed = given_names(table, needed)
+    if listing.renamed:
+        told = ", ".join(f"{old} as {new}" for old, new in listing.renamed.items())
+        hint = "; data.category=category takes it for the category" if "category" in listing.renamed else ""
+        logger.info("%s: kept, since lapel has columns of these names: %s%s", path, told, hint)
+        listing.table = table.set_axis([listing.renamed.get(each, each) for each in table], axis=1)
+    listing.table["image"] = listing.table[listing.renamed.get(config.image, config.image)]
+    now = {name: [listing.renamed.get(each, each) for each in getattr(config, name)] for name in ("item", "category")}
+    return replace(config, item=now["item"], category=now["category"])
+
+
+def _tell_of_parts(path: Path, splits: Any) -> None:
+    """Say which part a table's own split leaves empty; val is taken from train where there is none."""
+    if missing := [part for part in ("train", "test") if part not in set(splits)]:
+        logger.warning("%s: column split names no row for %s", path, " and ".join(missing))
+
+
+def read_table(path: Path, labels: Collection[str] = ()) -> pd.DataFrame:
     """A csv or parquet file. Of a csv, `NA` and the like are texts, and columns of numbers are numbers.
+
+    Args:
+        path: of the file.
+        labels: columns that name something: there 1.10 and 1.1 are two names, and no numbers.
 
     Raises:
         LapelError: it is missing, empty, not UTF-8, or cannot be parsed.
@@ -49,28 +106,44 @@ def read_table(path: Path) -> pd.DataFrame:
         raise LapelError(f"{path}: {'is a folder, must be a file' if path.is_dir() else 'no such file'}")
     if path.suffix.lower() not in (".csv", ".parquet"):
         raise LapelError(f"{path}: must end in .csv or .parquet")
+    is_csv = path.suffix.lower() == ".csv"
     try:
-        if path.suffix.lower() == ".parquet":
-            table = pd.read_parquet(path)
-            _check_names(path, table.columns.tolist())
-        else:
-            _check_names(path, _header(path))
-            table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="strict")
+        table = read_csv(path) if is_csv else pd.read_parquet(path)
     except UnicodeDecodeError as error:
         raise LapelError(f"{path}: is not UTF-8 text (byte {error.start}); convert it") from error
-    except pd.errors.EmptyDataError as error:
-        raise LapelError(f"{path}: is empty") from error
-    except (pd.errors.ParserError, pa.ArrowException, ValueError, OSError) as error:
+    except (csv.Error, pa.ArrowException, ValueError, OSError) as error:
         raise LapelError(f"{path}: cannot be read ({' '.join(str(error).split())})") from error
+    _check_names(path, table.columns.tolist())
     if table.empty:
         raise LapelError(f"{path}: has no rows")
-    return pd.DataFrame({str(column): as_numbers([_plain(value) for value in table[column]]) for column in table})
+    values = {str(column): [_plain(value) for value in table[column]] for column in table}
+    return pd.DataFrame({name: as_numbers(each, exactly=name in labels and is_csv) for name, each in values.items()})
 
 
-def _header(path: Path) -> list[str]:
-    """The columns of a csv, as it has them: pandas calls the second one of a name by another."""
+def read_csv(path: Path) -> pd.DataFrame:
+    """A csv file, all of it as texts. Empty lines are passed over, and so is an empty field at the end of every line.
+
+    Raises:
+        LapelError: it is empty, or a line has more or fewer fields than the first.
+        csv.Error: a quote is not closed.
+    """
+    csv.field_size_limit(LONGEST_FIELD)
     with path.open(encoding="utf-8-sig", errors="strict", newline="") as file:
-        return next(csv.reader(file), [])
+        reader = csv.reader(file, strict=True)
+        lines = [(reader.line_num, fields) for fields in reader if fields]
+    if not lines:
+        raise LapelError(f"{path}: is empty")
+    (_, names), *rows = lines
+    while names and names[-1].strip() == "" and all(len(fields) < len(names) or not fields[-1] for _, fields in rows):
+        names = names[:-1]
+        rows = [(number, fields[: len(names)]) for number, fields in rows]
+    for number, fields in rows:
+        if not any(fields[len(names) :]):
+            del fields[len(names) :]
+        if len(fields) != len(names):
+            raise LapelError(f"{path}, line {number}: has {len(fields)} fields, must have {len(names)}")
+    _check_names(path, names)
+    return pd.DataFrame([fields for _, fields in rows], columns=names, dtype=object)
 
 
 def _check_names(path: Path, names: list[str]) -> None:
@@ -84,11 +157,18 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray) else value
 
 
-def as_numbers(values: list[Any]) -> Any:
-    """Texts that are all numbers, or empty, as numbers; anything else, `007` for instance, as it is."""
+def as_numbers(values: list[Any], exactly: bool = False) -> Any:
+    """Texts that are all numbers, or empty, as numbers; anything else, `007` for instance, as it is.
+
+    Args:
+        values: of a column.
+        exactly: whether each must be written as its number is.
+    """
     filled = [value for value in values if not isinstance(value, str) or value != ""]
     if not filled or not all(isinstance(value, str) and NUMBER.fullmatch(value) for value in filled):
         return values
     whole = not any("." in value for value in filled)
     numbers = [None if value == "" else int(value) if whole else float(value) for value in values]
+    if exactly and any(value != "" and str(number) != value for number, value in zip(numbers, values, strict=True)):
+        return values
     return pd.array(numbers, dtype="Int64" if whole else "Float64")

@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 from lapel.errors import LapelError
 
 STORED, DEFLATED = 0, 8
-ENCRYPTED, UTF8 = 1, 0x800
+ENCRYPTED = 1
 
 LOCAL_HEADER = 30
 
@@ -147,12 +147,20 @@ def _entries(archive: str, directory: bytes, before: int) -> dict[str, Location]
             size, stored, offset = _wide(extra, size, stored, offset)
         at = name_end + extra_length + comment_length
         if not raw.endswith(b"/"):
-            name = raw.decode("utf-8" if flags & UTF8 else "cp437").partition("\0")[0]
+            name = _decoded(raw).partition("\0")[0]
             header_at = offset + before
             found.setdefault(
                 name, Location(archive, header_at, stored, size, method, checksum, bool(flags & ENCRYPTED))
             )
     return found
+
+
+def _decoded(name: bytes) -> str:
+    """A member's name. Many programs write UTF-8 without saying so, and no text of cp437 is UTF-8 by chance."""
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("cp437")
 
 
 def _wide(extra: bytes, *values: int) -> list[int]:

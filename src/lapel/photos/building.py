@@ -261,8 +261,8 @@ def _decode_part(photos: Photos, start: int, handle: int, offset: int, buffer: n
     for number, row in enumerate(rows):
         try:
             pixels, sizes[number], mark = photos.inspect(row)
-        except LapelError as error:
-            bad[row] = str(error)
+        except Exception as error:  # whatever it is, it is this photo's alone
+            bad[row] = str(error) if isinstance(error, LapelError) else f"{type(error).__name__}: {error}"
             if photos.keep_pixels:
                 buffer[number] = 0
             continue

@@ -8,16 +8,35 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, PngImagePlugin, UnidentifiedImageError
 
 from lapel.config.data import Resize
 from lapel.errors import LapelError
 from lapel.files.paths import user_path
+from lapel.photos.formats import install_hint, know_heic
 
 # Pixels of the largest photo that is decoded: a small file can unpack to gigabytes.
 MOST_PIXELS = 89_000_000
 
 JPEG_MARK = b"\xff\xd8\xff"
+
+# EXIF's tag of how a photo was held, and what turns it upright (EXIF 2.32, 4.6.4).
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
+
+# Characters shown of what a decoder says.
+LONGEST_REASON = 200
+
+# First brands of HEIC files (ISO/IEC 23008-12, annex B).
+HEIC_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+
+# A photo's own texts, as a program's notes on how it was made, may be long; Pillow refuses a photo for them.
+PngImagePlugin.MAX_TEXT_CHUNK = 2**26
+PngImagePlugin.MAX_TEXT_MEMORY = 2**28
 
 # What a JPEG holds that may be turned, in EXIF or XMP. To read it takes a tenth of the time of decoding a small photo.
 ORIENTATION_MARKS = (b"Exif\0", b"Orientation")
@@ -42,9 +61,9 @@ def decode(source: str | Path | Image.Image | np.ndarray, channels: int) -> np.n
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
         try:
-            return channels_first(_picture(ImageOps.exif_transpose(source), channels))
-        except ValueError as error:
-            raise LapelError(f"image of mode {source.mode}: cannot be converted ({error})") from error
+            return channels_first(_picture(_upright(source), channels))
+        except Exception as error:  # a file that is read only now may be damaged in any way
+            raise LapelError(f"image of mode {source.mode}: cannot be converted ({_reason(error)})") from error
     if not isinstance(source, str | Path):
         raise LapelError(f"{type(source).__name__} is no image: allowed are a file, a Pillow image and a uint8 array")
     path = user_path(source)
@@ -69,23 +88,61 @@ def open_photo(content: bytes, channels: int) -> np.ndarray:
     if picture is not None:
         return picture if picture.ndim == (2 if channels == 1 else 3) else _picture(Image.fromarray(picture), channels)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # told below, as an error
-            with Image.open(io.BytesIO(content)) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise LapelError(_too_large(f"{image.width}x{image.height} pixels"))
-                image.load()
-                if image.format != "JPEG" or any(mark in content for mark in ORIENTATION_MARKS):
-                    ImageOps.exif_transpose(image, in_place=True)
-                return _picture(image, channels)
+        return _opened(content, channels)
+    except LapelError:
+        raise
     except UnidentifiedImageError:
-        reason = "of no format that Pillow knows" if content else "an empty file"
-        raise LapelError(reason) from None
+        raise LapelError(_unidentified(content)) from None
     except Image.DecompressionBombError as error:
         pixels = re.search(r"\d+", str(error))
         raise LapelError(_too_large(f"{int(pixels[0]):,} pixels" if pixels else "too many pixels")) from None
-    except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as error:
-        raise LapelError(" ".join(str(error).split()) or type(error).__name__) from error
+    except Exception as error:  # of a damaged file a decoder may say anything
+        raise LapelError(_reason(error)) from error
+
+
+def _opened(content: bytes, channels: int) -> np.ndarray:
+    know_heic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of large photos, told below as an error, and of odd EXIF
+        with Image.open(io.BytesIO(content)) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise LapelError(_too_large(f"{image.width}x{image.height} pixels"))
+            image.load()
+            if image.format == "PNG":
+                _scale_transparency(image, depth=content[24])
+            upright = image.format == "JPEG" and not any(mark in content for mark in ORIENTATION_MARKS)
+            return _picture(image if upright else _upright(image), channels)
+
+
+def _unidentified(content: bytes) -> str:
+    """Why there is no program for a file's content."""
+    if not content:
+        return "an empty file"
+    is_heic = content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS
+    return f"HEIC{install_hint('.heic')}" if is_heic else "of no format that Pillow knows"
+
+
+def _reason(error: Exception) -> str:
+    """What an exception says, in one line."""
+    return " ".join(str(error).split())[:LONGEST_REASON] or type(error).__name__
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF says; what else stands there may be damaged, and is not looked at."""
+    try:
+        turn = TURNS.get(int(image.getexif().get(ORIENTATION, 1)))
+    except Exception:  # what is not readable says nothing
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _scale_transparency(image: Image.Image, depth: int) -> None:
+    """Have the transparent colour of a PNG in the pixels' 8 bits: Pillow leaves it in the file's depth."""
+    colour = image.info.get("transparency")
+    if image.mode == "L" and depth < 8 and isinstance(colour, int):
+        image.info["transparency"] = colour * 255 // (2**depth - 1)
+    elif image.mode == "RGB" and depth == 16 and isinstance(colour, tuple):
+        image.info["transparency"] = tuple(each >> 8 for each in colour)
 
 
 def _plain_jpeg(content: bytes) -> np.ndarray | None:
@@ -116,12 +173,28 @@ def _picture(image: Image.Image, channels: int) -> np.ndarray:
         return np.array(image)  # a copy: torch warns of read-only arrays
     if image.mode in ("I", "F"):  # of what range nobody says
         raise LapelError("has 32 bits a pixel; save it with 8 or 16")
-    if image.mode.startswith("I;16"):  # 16-bit grey: Pillow's own conversion would clip at 255
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode.startswith("I;16"):
+        image = _of_16_bits(image)
+    elif image.mode == "LAB":
+        profiles = (ImageCms.createProfile(space) for space in ("LAB", "sRGB"))
+        image = ImageCms.profileToProfile(image, *profiles, outputMode="RGB") or image
+    elif image.mode in ("HSV", "YCbCr"):  # which Pillow does not turn into grey
+        image = image.convert("RGB")
+    elif image.mode in ("La", "RGBa"):  # whose colours are multiplied by their alpha
+        image = image.convert(image.mode.upper())
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert(mode))
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey in 8 bits, of which Pillow's own conversion would clip at 255; what is transparent is white."""
+    values = np.asarray(image).astype(np.int64)
+    grey = (values >> 8).clip(0, 255).astype(np.uint8)
+    if (colour := image.info.get("transparency")) is not None:
+        grey[values == colour] = 255
+    return Image.fromarray(grey)
 
 
 def to_grey(picture: np.ndarray) -> np.ndarray:

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from lapel.datasets.photos import BOX_COLUMNS, Listing
+from lapel.datasets.columns import BOX_COLUMNS
+from lapel.datasets.photos import Listing
 from lapel.errors import LapelError
 from lapel.photos.tree import Tree
 
