@@ -22,8 +22,9 @@ from lapel.config.export import ExportConfig
 from lapel.config.library_losses import LibraryLossConfig
 from lapel.config.miner import BatchHardMinerConfig, MinerConfig
 from lapel.config.objective import ObjectiveConfig
+from lapel.config.variant import VariantConfig
 from lapel.errors import LapelError
-from lapel.losses import LibraryLoss, Objective, build
+from lapel.losses import CrossBatchMemory, LibraryLoss, Miner, Objective, build
 
 CONF = Path(__file__).parent.parent / "conf"
 
@@ -158,12 +159,93 @@ def contrastive_with(objective: Any, embeddings: Tensor, labels: Tensor) -> Tens
     return torch.stack(positives).mean() + torch.stack(negatives).mean()
 
 
+EVERY_MINER = sorted(choices_of("miner"))
+REMEMBERING = sorted(name for name, each in choices_of("objective").items() if each.takes_memory)
+
+
+def objective_of(loss: str, miner: str | None, memory: int) -> Objective:
+    config = choices_of("objective")[loss](memory=memory, miner=None if miner is None else choices_of("miner")[miner]())
+    torch.manual_seed(0)
+    variant = VariantConfig(name="made", objectives={"pair": config})
+    objective = build(variant, dimensions=8, items=16, categories=16)["pair"]
+    assert isinstance(objective, Objective)
+    return objective
+
+
+@pytest.mark.parametrize("miner", [None, *EVERY_MINER])
+@pytest.mark.parametrize("loss", REMEMBERING)
+def test_the_first_batch_with_a_memory_costs_what_it_costs_without(loss: str, miner: str | None) -> None:
+    """Each image's own copy lies in the memory; a miner that took it for the easiest positive left nothing to learn."""
+    if miner is not None and not choices_of("objective")[loss].takes_miner:
+        pytest.skip("takes no miner")
+    embeddings = F.normalize(torch.randn(64, 8, generator=torch.Generator().manual_seed(0)), dim=1)
+    labels = torch.arange(64) % 16
+    values = []
+    for memory in (0, 64, 200):
+        objective = objective_of(loss, miner, memory)
+        torch.manual_seed(1)  # of miners that draw
+        values.append(float(objective(embeddings, embeddings, labels, labels, None)))
+    assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-5, abs=1e-6)
+
+
+# Those of which what they take for one anchor depends on no other.
+BY_ANCHOR = ["angular", "batch_easy_hard", "batch_hard", "multi_similarity", "pair_margin", "triplet_margin"]
+
+
+@pytest.mark.parametrize("lone", [False, True])
+@pytest.mark.parametrize("miner", BY_ANCHOR)
+def test_miners_look_at_everything_remembered_but_an_anchors_own_copy(miner: str, lone: bool) -> None:
+    """Anchor by anchor, each with a memory from which its own copy was taken."""
+    generator = torch.Generator().manual_seed(3)
+    memory = CrossBatchMemory(100, 8)
+    mine = Miner(choices_of("miner")[miner](), None)
+    for step in range(4):
+        embeddings = F.normalize(torch.randn(32, 8, generator=generator), dim=1)
+        labels = torch.arange(32) % 8 + (100 * step if lone else 0)
+        labels = torch.where(torch.arange(32) < 3, 1000 * step + torch.arange(32), labels)  # without any positive
+        references = memory.remember(embeddings, labels)
+        found = sorted(tuples_of(mine(embeddings, labels, references)))
+        expected = []
+        for row in range(32):
+            others = torch.arange(len(references.labels))
+            others = others[others != references.own[row]]
+            alone = mine.miner(
+                embeddings[row : row + 1],
+                labels[row : row + 1],
+                references.embeddings[others],
+                references.labels[others],
+            )
+            expected += [(kind, row, *others[list(rest)].tolist()) for kind, _, *rest in tuples_of(alone)]
+        assert found == sorted(expected)
+
+
+def tuples_of(indices: tuple[Tensor, ...]) -> list[tuple[Any, ...]]:
+    if len(indices) == 3:
+        return [("triplet", *map(int, each)) for each in zip(*indices, strict=True)]
+    pairs = [("positive", int(a), int(p)) for a, p in zip(*indices[:2], strict=True)]
+    return pairs + [("negative", int(a), int(n)) for a, n in zip(*indices[2:], strict=True)]
+
+
+def test_nca_with_a_memory_compares_with_everything_but_the_own_copy() -> None:
+    objective = objective_of("nca", None, 100)
+    memory = []
+    for seed in range(4):
+        embeddings, labels = batch(seed)
+        found = objective(embeddings, embeddings, labels, labels, None)
+        memory += [(embeddings[row], int(labels[row])) for row in range(len(labels))]
+        costs = []
+        for row, label in enumerate(labels):
+            others = [each for number, each in enumerate(memory) if number != len(memory) - len(labels) + row]
+            shares = torch.softmax(-torch.stack([(embeddings[row] - other).square().sum() for other, _ in others]), 0)
+            same = torch.tensor([other == int(label) for _, other in others])
+            costs.append(-shares[same].sum().log())
+        assert float(found) == pytest.approx(float(torch.stack(costs).mean()), rel=1e-5)
+
+
 # ---------------------------------------------------------------------------------------- all of them, trained
 
 
 EVERY_LOSS = sorted(each.stem for each in (CONF / "objective").glob("*.yaml") if each.stem != "cross_entropy")
-EVERY_MINER = sorted(each.stem for each in (CONF / "miner").glob("*.yaml"))
-REMEMBERING = sorted(name for name, each in choices_of("objective").items() if each.takes_memory and each in LOSSES)
 
 
 def trained_and_exported(overrides: list[str], folder: Path) -> dict[str, Any]:

@@ -120,7 +120,7 @@ def test_columns_with_names_of_lapels_are_kept_and_known_by_their_own(tmp_path: 
         name: [f"{name} {row}" for row in rows]
         for name in ("image", "item", "category", "items", "splits", "row", "score", "rank", "query", "given_row")
     } | {"split": list(rows), "same_pixels": ["yes"] * 24}
-    path = make_table(tmp_path, **columns)
+    path = make_table(tmp_path, 24, **columns)
     catalog = load_table(path)
     for name in set(columns) - {"given_row"}:
         kept = f"given_{name}" if name != "row" else "given_given_row"

@@ -23,6 +23,11 @@ class References:
     labels: Tensor
     own: Tensor
 
+    @property
+    def only_batch(self) -> bool:
+        """Whether there is nothing but the batch, as when a memory was given its first."""
+        return len(self.own) == len(self.labels)
+
 
 def squared_distances(embeddings: Tensor, others: Tensor | None = None) -> Tensor:
     """Squared euclidean distances `[batch, others]` of embeddings `[batch, dimensions]`, at least 0.
