@@ -17,14 +17,19 @@ from lapel.evaluation.intervals import paired_bootstrap
 from lapel.files.writing import write_yaml
 
 
-def make_run(folder: Path, seed: int, lr: float, grades: list[float], split_hash: str = "abc") -> Path:
+def make_run(
+    folder: Path, seed: int, lr: float, grades: list[float], split_hash: str = "abc", items: np.ndarray | None = None
+) -> Path:
     (folder / "evaluation").mkdir(parents=True)
     write_yaml(folder / "config.yaml", {"optim": {"lr": lr}, "seed": seed, "resume": None, "init": None})
     mean = float(np.mean(grades))
     card = {"data": "made", "split": "test", "split_hash": split_hash, "images_hash": "", "comparison": "all"}
     told = {"recall@1": mean, "intervals": {"recall@1": [mean - 0.1, mean + 0.1]}, "protocol": card}
-    (folder / "evaluation" / "metrics.json").write_text(json.dumps(told))
     table = pd.DataFrame({"row": range(len(grades)), "recall@1": grades})
+    if items is not None:
+        card["intervals"] = "95% by 1000 resamples of items, drawn by seed 0"
+        table["item"] = items
+    (folder / "evaluation" / "metrics.json").write_text(json.dumps(told))
     table.to_parquet(folder / "evaluation" / "queries.parquet")
     summary = {"images_per_second": 100.0 + seed, "training_seconds": 10.0, "parameters": 1234}
     (folder / "train.json").write_text(json.dumps(summary))
@@ -154,3 +159,27 @@ def test_the_command_tells_mistakes(
         compare_command.main()
     assert ended.value.code == 2
     assert told in capsys.readouterr().err
+
+
+def test_chance_is_told_as_seldom_as_it_should_be(tmp_path: Path):
+    """Two models that differ by nothing but luck, on 30 items of 10 alike queries each: queries drawn one by one would
+    find a difference in more than half of 200 such comparisons."""
+    generator = np.random.default_rng(0)
+    items = np.repeat(np.arange(30), 10)
+    chances = []
+    for number in range(200):
+        pair = [tmp_path / f"{number}-{lr}" for lr in (0.1, 0.2)]
+        for lr, folder in zip((0.1, 0.2), pair, strict=True):
+            right = (generator.random(30) < 0.6)[items] ^ (generator.random(300) < 0.05)
+            make_run(folder, 0, lr, right.astype(float).tolist(), items=items)
+        chances.append(compare([str(each) for each in pair], OPTIONS).loc[1, "recall@1 p"])
+    assert 0.02 <= np.mean(np.array(chances) < 0.05) <= 0.08
+
+
+def test_an_evaluation_that_kept_no_items_is_told(four: list[Path], caplog: pytest.LogCaptureFixture):
+    for run in four:
+        told = json.loads((run / "evaluation/metrics.json").read_text())
+        told["protocol"]["intervals"] = "95% by 1000 resamples of items, drawn by seed 0"
+        (run / "evaluation/metrics.json").write_text(json.dumps(told))
+    compare([str(four[0].parent)], OPTIONS)
+    assert "did not keep the queries' items" in caplog.text

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import confusion_matrix, ndcg_score, roc_auc_score, roc_curve
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -208,6 +209,26 @@ def test_items_of_many_queries_count_more():
     items, values = np.repeat([0, 1, 2, 3], [1, 1, 1, 97]), np.repeat([0.0, 0.0, 0.0, 1.0], [1, 1, 1, 97])
     draws = bootstrap({"m": values}, items, 3000, 0.5, 0)["m"]
     assert draws[1] > 0.9  # as soon as the large item is drawn once, the mean is near 1
+
+
+@pytest.mark.parametrize(("right", "count"), [(10, 10), (0, 10), (9, 10), (3, 12), (1000, 1000)])
+def test_shares_near_0_or_1_have_wilsons_interval(right: int, count: int):
+    values = (np.arange(count) < right).astype(float)
+    expected = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+    found = bootstrap({"recall@1": values}, None, 1000, 0.95, 0, shares=True)["recall@1"]
+    assert found == pytest.approx((expected.low, expected.high))
+    alike = np.repeat(np.arange(count), 3)
+    in_items = bootstrap({"recall@1": np.repeat(values, 3)}, alike, 1000, 0.95, 0, shares=True)["recall@1"]
+    assert in_items == pytest.approx((expected.low, expected.high))
+
+
+def test_other_grades_are_resampled():
+    generator = np.random.default_rng(0)
+    common, graded = (generator.random(300) < 0.5).astype(float), np.linspace(0.9, 1, 20)
+    for values in (common, graded):
+        plain = bootstrap({"m": values}, None, 500, 0.95, 0)
+        assert bootstrap({"m": values}, None, 500, 0.95, 0, shares=True) == plain
+    assert bootstrap({"m": np.ones(10)}, None, 500, 0.95, 0)["m"] == (1.0, 1.0)  # of a change: no share
 
 
 def test_a_paired_bootstrap_sees_what_two_intervals_cannot():

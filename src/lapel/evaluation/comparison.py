@@ -37,7 +37,7 @@ class ScoredRun:
         scores: metric -> mean.
         intervals: metric -> lower and upper end.
         card: the protocol.
-        grades: a line a query: `row`, and each metric.
+        grades: a line a query: `row`, `item`, and each metric.
         summary: train.json.
     """
 
@@ -60,7 +60,8 @@ def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
 
     Returns:
         name, seeds; mean, lower and upper end of each metric; its difference from the first line with the ends of a
-        paired bootstrap over queries (seeds averaged) and its p-value; parameters, images/s and seconds of training.
+        paired bootstrap over queries, or over items where evaluation draws items (seeds averaged), and its p-value;
+        parameters, images/s and seconds of training.
 
     Raises:
         LapelError: a folder is no run, has no evaluation, or was scored on other images or in another way.
@@ -170,7 +171,7 @@ def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: Com
     for metric in config.metrics:
         for run in group:
             if metric not in run.grades:
-                allowed = ", ".join(each for each in run.grades if each != "row")
+                allowed = ", ".join(each for each in run.grades if each not in ("row", "item"))
                 raise LapelError(
                     f"metrics={metric}: {run.folder} has no such score of each query; allowed are {allowed}"
                 )
@@ -190,8 +191,22 @@ def _difference(
     metric: str, first: list[ScoredRun], group: list[ScoredRun], options: CompareConfig
 ) -> dict[str, float]:
     one, other = (np.mean([run.grades[metric].to_numpy() for run in each], axis=0) for each in (first, group))
-    low, high, chance = paired_bootstrap(one, other, options.samples, options.confidence, options.seed)
+    clusters = _clusters([*first, *group])
+    low, high, chance = paired_bootstrap(one, other, options.samples, options.confidence, options.seed, clusters)
     return {
         f"{metric} difference": float((other - one).mean()), f"{metric} difference low": low,
         f"{metric} difference high": high, f"{metric} p": chance,
     }  # fmt: skip
+
+
+def _clusters(runs: list[ScoredRun]) -> np.ndarray | None:
+    """int64 `[queries]`: the queries' items, where an evaluation drew items for its intervals; else None."""
+    if not any(" of items" in (run.card.get("intervals") or "") for run in runs):
+        return None
+    found = next((run.grades["item"].to_numpy() for run in runs if "item" in run.grades), None)
+    if found is None:
+        logger.warning(
+            "%s: was evaluated by a version of lapel that did not keep the queries' items: queries are drawn, and "
+            "differences look surer than they are; evaluate again", runs[0].folder,
+        )  # fmt: skip
+    return found

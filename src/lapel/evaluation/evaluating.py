@@ -18,7 +18,7 @@ from lapel.evaluation.deployed import approximation
 from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.familiarity import familiarity
 from lapel.evaluation.graded import column_codes, ndcg
-from lapel.evaluation.intervals import bootstrap
+from lapel.evaluation.intervals import bootstrap, few_differ
 from lapel.evaluation.outcome import write_evaluation
 from lapel.evaluation.postprocessing import process
 from lapel.evaluation.protocols import Embedded, protocol_of
@@ -65,7 +65,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         **(verification(pairs.similarities, pairs.alike, config.verification.fpr) if pairs is not None else {}),
         **(found.approximation.told() if found.approximation else {}),
         **_gain(found),
-        "intervals": _intervals(found, grades),
+        "intervals": _intervals(found, grades, shares=True),
         "protocol": _card(found, pairs),
     }
     write_evaluation(found, store, result, pairs, _tables(found, predicted))
@@ -112,7 +112,7 @@ def _gain(found: Evaluated) -> dict[str, Any]:
     if found.before is None:
         return {}
     change = {name: found.scores.grades[name] - each for name, each in found.before.grades.items()}
-    ends = _intervals(found, change)
+    ends = _intervals(found, change, shares=False)
     gain = {name: [float(each.mean()), *ends.get(name, [])] for name, each in change.items()}
     return {"before": found.before.means(), "gain": gain}
 
@@ -163,22 +163,34 @@ def _pairs(found: Evaluated) -> ScoredPairs | None:
     return ScoredPairs(similarities(*found.embeddings, pairs, found.subject.metric), pairs.alike, pairs.complete)
 
 
-def _intervals(found: Evaluated, grades: dict[str, np.ndarray]) -> dict[str, list[float]]:
-    """Confidence intervals of the means over queries."""
+def _intervals(found: Evaluated, grades: dict[str, np.ndarray], shares: bool) -> dict[str, list[float]]:
+    """Confidence intervals of the means over queries, of grades or of what is gained by a change."""
     options = found.config.bootstrap
     if not options.samples:
         return {}
     whole = {name: each for name, each in grades.items() if np.isfinite(each).all()}
-    clusters = found.catalog.items[found.protocol.queries[found.scores.queries]] if found.familiar.unseen else None
-    drawn = bootstrap(whole, clusters, options.samples, options.confidence, options.seed)
+    drawn = bootstrap(whole, _clusters(found), options.samples, options.confidence, options.seed, shares)
     return {name: list(ends) for name, ends in drawn.items()}
+
+
+def _clusters(found: Evaluated) -> np.ndarray | None:
+    """int64 `[queries]`: the queries' items, where those are what a test drew at random."""
+    return found.catalog.items[found.protocol.queries[found.scores.queries]] if found.familiar.unseen else None
+
+
+def _told_of_intervals(found: Evaluated) -> str | None:
+    options, drawn = found.config.bootstrap, "items" if found.familiar.unseen else "queries"
+    if not options.samples:
+        return None
+    told = f"{options.confidence:.0%} by {options.samples} resamples of {drawn}, drawn by seed {options.seed}"
+    few = [name for name, each in found.scores.grades.items() if few_differ(each, _clusters(found))]
+    return f"{told}; by Wilson's formula for {', '.join(few)}" if few else told
 
 
 def _card(found: Evaluated, pairs: ScoredPairs | None) -> dict[str, Any]:
     """Everything that a score depends on besides the weights."""
     config, subject, protocol, catalog = found.config, found.subject, found.protocol, found.catalog
-    split, options = config.split.name, config.bootstrap
-    drawn = "items" if found.familiar.unseen else "queries"
+    split = config.split.name
     return {
         "data": catalog.name,
         "split": split,
@@ -198,9 +210,7 @@ def _card(found: Evaluated, pairs: ScoredPairs | None) -> dict[str, Any]:
         "post_processing": found.post,
         "graded": config.gains,
         "verification": None if pairs is None else pairs.told(config.verification.seed),
-        "intervals": None
-        if not options.samples
-        else f"{options.confidence:.0%} by {options.samples} resamples of {drawn}, drawn by seed {options.seed}",
+        "intervals": _told_of_intervals(found),
         **subject.origin,
     }
 

@@ -1,4 +1,4 @@
-"""Confidence intervals by bootstrap."""
+"""Confidence intervals: by bootstrap, and by Wilson's formula where a share is all but 0 or 1."""
 
 import numpy as np
 from scipy import stats
@@ -6,9 +6,17 @@ from scipy import stats
 # Resamples whose counts are held at once.
 AT_ONCE = 50
 
+# Fewer queries, or items, that were found (or not) than these: resamples of them hardly differ.
+FEW = 10
+
 
 def bootstrap(
-    grades: dict[str, np.ndarray], clusters: np.ndarray | None, samples: int, confidence: float, seed: int
+    grades: dict[str, np.ndarray],
+    clusters: np.ndarray | None,
+    samples: int,
+    confidence: float,
+    seed: int,
+    shares: bool = False,
 ) -> dict[str, tuple[float, float]]:
     """Percentile intervals of the means: queries, or whole clusters of them, are drawn with replacement.
 
@@ -21,37 +29,68 @@ def bootstrap(
         samples: resamples drawn.
         confidence: share of the resamples inside an interval.
         seed: of the draws.
+        shares: whether grades are from 0 to 1: then those of which `few_differ` have Wilson's interval.
 
     Returns:
         Metric -> (lower, upper).
     """
-    values = np.stack(list(grades.values()))
-    if clusters is None:
-        sums, sizes = values, np.ones(values.shape[1])
-    else:
-        _, codes = np.unique(clusters, return_inverse=True)
-        sizes = np.bincount(codes).astype(np.float64)
-        sums = np.stack([np.bincount(codes, weights=row) for row in values])
+    sums, sizes = _in_clusters(np.stack(list(grades.values())), clusters)
     means = _resampled_means(sums, sizes, samples, seed)
     tail = (1 - confidence) / 2
     lower, upper = np.quantile(means, [tail, 1 - tail], axis=1)
-    return {name: (float(low), float(high)) for name, low, high in zip(grades, lower, upper, strict=True)}
+    found = {name: (float(low), float(high)) for name, low, high in zip(grades, lower, upper, strict=True)}
+    for name, each in grades.items():
+        if shares and few_differ(each, clusters):
+            found[name] = wilson(float(each.mean()), len(sizes), confidence)
+    return found
+
+
+def _in_clusters(values: np.ndarray, clusters: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sums `[metrics, clusters]` of values `[metrics, queries]`, and the clusters' sizes; queries are their own."""
+    if clusters is None:
+        return values, np.ones(values.shape[1])
+    _, codes = np.unique(clusters, return_inverse=True)
+    sums = np.stack([np.bincount(codes, weights=row) for row in values])
+    return sums, np.bincount(codes).astype(np.float64)
+
+
+def few_differ(grades: np.ndarray, clusters: np.ndarray | None) -> bool:
+    """Whether grades are all 0 or 1, and too few of the queries, or clusters of them, have the rarer one."""
+    if not np.isin(grades, (0.0, 1.0)).all():
+        return False
+    sums, sizes = _in_clusters(grades[None], clusters)
+    return int(min((sums[0] > 0).sum(), (sums[0] < sizes).sum())) < FEW
+
+
+def wilson(share: float, count: int, confidence: float) -> tuple[float, float]:
+    """Wilson's interval of a share of `count` (Wilson, "Probable inference", JASA 1927).
+
+    For 10 of 10 it begins at 0.72; resamples of ten equal grades would say that it is 1, surely.
+    """
+    z = stats.norm.ppf((1 + confidence) / 2)
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    reach = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return float(max(0.0, middle - reach)), float(min(1.0, middle + reach))
 
 
 def paired_bootstrap(
-    one: np.ndarray, other: np.ndarray, samples: int, confidence: float, seed: int
+    one: np.ndarray,
+    other: np.ndarray,
+    samples: int,
+    confidence: float,
+    seed: int,
+    clusters: np.ndarray | None = None,
 ) -> tuple[float, float, float]:
     """Interval of the mean difference of two models on the same queries, and a two-sided p-value.
 
     Args:
         one, other: float64 `[queries]`, grades of the same queries.
-        samples, confidence, seed: as for `bootstrap`.
+        samples, confidence, seed, clusters: as for `bootstrap`.
 
     Returns:
         Lower and upper end of `other - one`, and twice the share of resamples on the far side of 0, at most 1.
     """
-    difference = (other - one)[None]
-    means = _resampled_means(difference, np.ones(len(one)), samples, seed)[0]
+    means = _resampled_means(*_in_clusters((other - one)[None], clusters), samples, seed)[0]
     tail = (1 - confidence) / 2
     lower, upper = np.quantile(means, [tail, 1 - tail])
     # Counted as if one more resample had no difference: a p-value of 0 cannot be told from so many draws.

@@ -49,7 +49,7 @@ def write_evaluation(
 def _write_tables(staged: Staged, found: Evaluated, tables: dict[str, pd.DataFrame]) -> None:
     """Scores of each query, and the tables."""
     rows = found.protocol.queries[found.scores.queries]
-    queries = pd.DataFrame({"row": rows, **found.scores.grades})
+    queries = pd.DataFrame({"row": rows, "item": found.catalog.items[rows], **found.scores.grades})
     queries.to_parquet(staged.file(QUERIES_FILE), index=False)
     for name, table in tables.items():
         table.to_csv(staged.file(f"{name}.csv"), index=name == "confusion")
