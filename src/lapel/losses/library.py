@@ -193,7 +193,7 @@ def without_own(indices: tuple[Tensor, ...], references: References) -> tuple[Te
 def among_copies(indices: tuple[Tensor, ...], references: References) -> tuple[Tensor, ...]:
     """Pairs or triplets of a batch, with the positions of the copies for all but the anchors."""
     others = (1, 3) if len(indices) == 4 else (1, 2)
-    return tuple(references.own[each] if place in others else each for place, each in enumerate(indices))
+    return tuple(references.own[each] if number in others else each for number, each in enumerate(indices))
 
 
 def without_lone(pairs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
