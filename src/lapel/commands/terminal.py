@@ -49,13 +49,13 @@ def told_in_one_line(program: str) -> Iterator[None]:
 
 def tell(program: str, what: object) -> None:
     """One line on stderr, with nothing in it that a terminal would obey: names of a user's may hold anything."""
-    line = "".join(each if each.isprintable() or each == " " else _escaped(each) for each in str(what))
+    line = "".join(each if each.isprintable() else _escaped(each) for each in str(what))
     print(f"{program}: {line}", file=sys.stderr)
 
 
 def _escaped(letter: str) -> str:
     """A letter that is not shown as it stands, as Python writes it; blanks of other kinds are."""
-    return letter if letter.isspace() and unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+    return letter if unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
 
 
 def print_version() -> None:

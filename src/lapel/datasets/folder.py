@@ -8,7 +8,7 @@ import pandas as pd
 from lapel.catalog import SPLITS, Catalog, Dropped
 from lapel.config.data import FolderConfig
 from lapel.datasets.photos import Listing, to_catalog
-from lapel.datasets.splits import split_of
+from lapel.datasets.splits import missing_parts, split_of
 from lapel.errors import LapelError
 from lapel.photos.formats import HEIC_SUFFIXES, install_hint, is_readable, shows_something, suffix
 from lapel.photos.tree import Tree
@@ -35,7 +35,7 @@ def load(config: FolderConfig) -> Catalog:
             f"{_told_of(others)}"
         )
     listing = Listing(tree.root.stem, tree, "", table)
-    if odd := [name.encode("utf-8", "backslashreplace").decode() for name in photos if not is_unicode(name)]:
+    if odd := [_as_text(name) for name in photos if not is_unicode(name)]:
         listing.dropped.append(Dropped("name is not UTF-8", odd))
     if outside:
         listing.dropped.append(Dropped("not in an item's folder", outside))
@@ -43,8 +43,8 @@ def load(config: FolderConfig) -> Catalog:
         listing.dropped.append(Dropped(f"no photo that is read: {kind}{install_hint(kind)}", found))
     if rest := [name for name in others if not shows_something(name)]:
         logger.info("%s: holds other files, too: %s", config.root, _counted(_by_kind(rest)))
-    if "split" in table and (missing := [part for part in ("train", "test") if part not in set(table["split"])]):
-        logger.warning("%s: there is no folder for %s", config.root, " and ".join(missing))
+    if "split" in table and (missing := missing_parts(table["split"])):
+        logger.warning("%s: there is no folder for %s", config.root, missing)
     return to_catalog(listing, config)
 
 
@@ -53,13 +53,16 @@ def is_unicode(name: str) -> bool:
     return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
+def _as_text(name: str) -> str:
+    """A name as it can be printed: bytes that are no text as Python writes them."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def _by_kind(names: list[str]) -> dict[str, list[str]]:
     """Files by their suffix."""
     kinds: dict[str, list[str]] = {}
     for name in names:
-        kinds.setdefault(suffix(name) or "without suffix", []).append(
-            name if is_unicode(name) else name.encode("utf-8", "backslashreplace").decode()
-        )
+        kinds.setdefault(suffix(name) or "without suffix", []).append(_as_text(name))
     return kinds
 
 

@@ -172,11 +172,14 @@ def _drop_missing(listing: Listing, config: PhotosConfig, listed: int) -> np.nda
 
 def _respelled(listing: Listing) -> list[str]:
     """The photos' paths, with accents composed or apart as the files have them: a table may have it otherwise."""
-    names = []
-    for image in listing.table["image"].tolist():
-        forms = [] if image.isascii() else [unicodedata.normalize(form, image) for form in ("NFC", "NFD")]
-        names.append(next((each for each in (image, *forms) if forms and listing.tree.has(listing.base + each)), image))
-    return names
+
+    def found(image: str) -> str:
+        if image.isascii():
+            return image
+        forms = (image, *(unicodedata.normalize(form, image) for form in ("NFC", "NFD")))
+        return next((each for each in forms if listing.tree.has(listing.base + each)), image)
+
+    return [found(image) for image in listing.table["image"].tolist()]
 
 
 def _stop_over_max_bad(listing: Listing, config: PhotosConfig, listed: int) -> None:

@@ -5,6 +5,7 @@ of that line is the test, the next val, the rest train, so that new images never
 """
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,12 @@ _PARTS = {spelling: part for part, spellings in SPELLINGS.items() for spelling i
 def split_of(name: str) -> str | None:
     """train, val or test, of a name for it in any case and any spelling in use; None of any other name."""
     return _PARTS.get(name.strip().casefold())
+
+
+def missing_parts(splits: Iterable[str]) -> str:
+    """Which of train and test no row is in, as one says it; val is taken from train where there is none."""
+    found = set(splits)
+    return " and ".join(part for part in ("train", "test") if part not in found)
 
 
 def identical_groups(fingerprints: np.ndarray) -> np.ndarray:

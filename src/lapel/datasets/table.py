@@ -17,6 +17,7 @@ from lapel.catalog import Catalog
 from lapel.config.data import TableConfig
 from lapel.datasets.columns import ADDED, given_names, is_division, read_roles, read_splits
 from lapel.datasets.photos import Listing, to_catalog
+from lapel.datasets.splits import missing_parts
 from lapel.errors import LapelError
 from lapel.files.paths import user_path
 from lapel.photos.tree import Tree
@@ -54,7 +55,8 @@ def load(config: TableConfig) -> Catalog:
         listing.drop("no split named", (listing.table["split"] == "").to_numpy())
         if listing.table.empty:
             raise LapelError(f"{path}: column split names none for any row")
-        _tell_of_parts(path, listing.table["split"])
+        if missing := missing_parts(listing.table["split"]):
+            logger.warning("%s: column split names no row for %s", path, missing)
     if "role" in listing.table:
         listing.table["role"] = read_roles(listing.table["role"], str(path))
     return to_catalog(listing, config)
@@ -84,12 +86,6 @@ def _rename(listing: Listing, config: TableConfig, path: Path) -> TableConfig:
     listing.table["image"] = listing.table[listing.renamed.get(config.image, config.image)]
     now = {name: [listing.renamed.get(each, each) for each in getattr(config, name)] for name in ("item", "category")}
     return replace(config, item=now["item"], category=now["category"])
-
-
-def _tell_of_parts(path: Path, splits: Any) -> None:
-    """Say which part a table's own split leaves empty; val is taken from train where there is none."""
-    if missing := [part for part in ("train", "test") if part not in set(splits)]:
-        logger.warning("%s: column split names no row for %s", path, " and ".join(missing))
 
 
 def read_table(path: Path, labels: Collection[str] = ()) -> pd.DataFrame:
@@ -142,7 +138,6 @@ def read_csv(path: Path) -> pd.DataFrame:
             del fields[len(names) :]
         if len(fields) != len(names):
             raise LapelError(f"{path}, line {number}: has {len(fields)} fields, must have {len(names)}")
-    _check_names(path, names)
     return pd.DataFrame([fields for _, fields in rows], columns=names, dtype=object)
 
 

@@ -168,6 +168,7 @@ def names_of(runs: list[ScoredRun]) -> list[str]:
 
 def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: CompareConfig) -> dict[str, Any]:
     line: dict[str, Any] = {"name": name, "seeds": len(group)}
+    clusters = None if group is first else _clusters([*first, *group])
     for metric in config.metrics:
         for run in group:
             if metric not in run.grades:
@@ -180,7 +181,7 @@ def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: Com
         ends = group[0].intervals.get(metric) if len(group) == 1 else spread_of_seeds(values, config.confidence)
         line[f"{metric} low"], line[f"{metric} high"] = ends or (None, None)
         if group is not first:
-            line |= _difference(metric, first, group, config)
+            line |= _difference(metric, first, group, clusters, config)
     line["parameters"] = group[0].summary.get("parameters")
     line["images/s"] = float(np.mean([run.summary["images_per_second"] for run in group]))
     line["seconds"] = float(np.mean([run.summary["training_seconds"] for run in group]))
@@ -188,10 +189,9 @@ def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: Com
 
 
 def _difference(
-    metric: str, first: list[ScoredRun], group: list[ScoredRun], options: CompareConfig
+    metric: str, first: list[ScoredRun], group: list[ScoredRun], clusters: np.ndarray | None, options: CompareConfig
 ) -> dict[str, float]:
     one, other = (np.mean([run.grades[metric].to_numpy() for run in each], axis=0) for each in (first, group))
-    clusters = _clusters([*first, *group])
     low, high, chance = paired_bootstrap(one, other, options.samples, options.confidence, options.seed, clusters)
     return {
         f"{metric} difference": float((other - one).mean()), f"{metric} difference low": low,

@@ -56,7 +56,7 @@ class Tree:
         return found
 
     def has(self, name: str) -> bool:
-        """Whether there is a file of this name."""
+        """Whether there is such a file."""
         return self._on_disk(name) or name in self.members
 
     def _on_disk(self, name: str) -> bool:
