@@ -19,9 +19,9 @@ from lapel.bundle.layout import sha256_of
 from lapel.bundle.runners import TorchScriptRunner
 from lapel.config import choices
 from lapel.config.choices import choice
-from lapel.config.data import Invert
+from lapel.config.data import Invert, Rows
 from lapel.config.evaluation import Checkpoint
-from lapel.config.export import ExportConfig, ExportOptions, Rows
+from lapel.config.export import ExportConfig, ExportOptions
 from lapel.config.variant import Metric
 from lapel.encoders.encoder import Encoder
 from lapel.errors import LapelError

@@ -20,8 +20,9 @@ from lapel.bundle.bundle import load
 from lapel.bundle.index import MEASURES, flat_index, search_index, write_index
 from lapel.catalog import SAME_PIXELS, Catalog
 from lapel.commands import evaluate as evaluate_command
+from lapel.config.data import Rows
 from lapel.config.evaluation import Checkpoint
-from lapel.config.export import ExportConfig, ExportOptions, Rows
+from lapel.config.export import ExportConfig, ExportOptions
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.evaluation.deployed import DeployedIndex
@@ -357,7 +358,7 @@ def _no_config(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (_other_dimensions, "index.faiss: has 8 dimensions, and encoder.ts gives embeddings of 16"),
+        (_other_dimensions, "index.faiss: has 8 dimensions, and the encoder's embeddings have 16"),
         (_other_embeddings, "index.faiss: does not hold the embeddings of encoder.ts"),
         (_other_order, "index.faiss: does not hold the embeddings of encoder.ts"),
         (_fewer_entries, "entries, and items.parquet describes"),

@@ -9,27 +9,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lapel.bundle.index import read_index, search_index
-from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE, SEEN_FILE, bundle_folder, read_manifest
+from lapel.bundle.entries import vector_of
+from lapel.bundle.index import check_index, read_index, search_index
+from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE, SEEN_FILE, bundle_folder, count_rows, read_manifest
 from lapel.bundle.runners import Runner, TorchScriptRunner, runners
 from lapel.catalog.seen import Seen
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.photos.given import as_arrays
-from lapel.retrieval.pairs import Neighbors
+from lapel.retrieval.pairs import NO_POSITION, Neighbors
 
 
 def load(folder: str | Path) -> "Bundle":
-    """A bundle, after its files were checked against the manifest.
+    """A bundle, after its files were checked against the manifest, and its index against the rows and the encoder.
 
     Raises:
-        LapelError: the folder or a file is missing, or a file is not the one that was exported; the message names it.
+        LapelError: the folder or a file is missing, a file is not the one that was exported, or the index is not one
+            that can be searched for these rows; the message names it.
     """
     path = bundle_folder(folder)
-    return Bundle(path, read_manifest(path))
+    bundle = Bundle(path, read_manifest(path))
+    check_index(bundle.index, bundle.metric, bundle.dimensions, count_rows(path / ITEMS_FILE), path / INDEX_FILE)
+    return bundle
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """An exported model with its index; `lapel.load(folder)` gives one.
 
@@ -45,6 +49,15 @@ class Bundle:
     def metric(self) -> Metric:
         """How embeddings are compared."""
         return Metric[self.manifest["metric"]]
+
+    @property
+    def dimensions(self) -> int:
+        """Of its embeddings."""
+        return self.manifest["embedding"]
+
+    def __repr__(self) -> str:
+        rows, encoder = self.index.ntotal, self.runner.file
+        return f"<Bundle {self.folder}: {rows:,} rows, {encoder}, {self.dimensions} dimensions, {self.metric.name}>"
 
     @cached_property
     def items(self) -> pd.DataFrame:
@@ -87,54 +100,91 @@ class Bundle:
         """float32 `[images, dimensions]`.
 
         Args:
-            images: one of, or a list of: image file, Pillow image, uint8 array `[height, width(, 3)]`; or a whole
-                batch, a uint8 array or tensor `[batch, channels, height, width]`.
+            images: one of, or a list of: image file, a file's content as bytes, an open file, Pillow image, uint8 array
+                `[height, width(, 3)]`; or a whole batch, a uint8 array or tensor `[batch, channels, height, width]`.
 
         Raises:
-            LapelError: a file is missing or no image.
+            LapelError: a file is missing or no image, or the encoder is another than the index is made for.
         """
-        return self.runner.embed(as_arrays(images, self.manifest["input"]["channels"]))
+        embeddings = self.runner.embed(as_arrays(images, self.manifest["input"]["channels"]))
+        if (given := embeddings.shape[1]) != self.dimensions:
+            raise LapelError(
+                f"{self.folder / INDEX_FILE}: has {self.dimensions} dimensions, and {self.runner.file} gives "
+                f"embeddings of {given}"
+            )
+        return embeddings
 
-    def search(self, images: Any, k: int = 10) -> pd.DataFrame:
+    def search(self, images: Any = None, k: int = 10, *, vector: Any = None) -> pd.DataFrame:
         """The look-alikes of images: a table with the columns query, rank, row, score and those of `items`.
 
         Args:
             images: as for `embed`; `query` counts them from 0.
-            k: look-alikes of each, at most.
+            k: look-alikes of each, at most; an approximate index may find fewer.
+            vector: in the place of images, what `embed` gives of them, `[dimensions]` or `[queries, dimensions]`; for
+                the cosine of any length.
+
+        Raises:
+            LapelError: neither or both are given, or they cannot be searched with.
         """
-        return self._table(self._nearest(self.embed(images), k))
+        if (images is None) == (vector is None):
+            raise LapelError("search: must have either images or vector")
+        return self._table(self._nearest(self.embed(images) if vector is None else self._vectors(vector), k))
 
     def search_row(self, row: int, k: int = 10) -> pd.DataFrame:
         """The look-alikes of a row of `items`, itself left out; a table as `search` gives.
 
         Raises:
-            LapelError: there is no such row.
+            LapelError: there is no such row, or the index keeps no vector of it.
         """
         row = _whole("row", row)
-        if not 0 <= row < len(self.items):
-            raise LapelError(f"row={row}: must be from 0 to {len(self.items) - 1}")
-        near = self._nearest(np.asarray(self.index.reconstruct(row))[None], _whole("k", k) + 1)
-        others = near.positions[0] != row
-        return self._table(Neighbors(near.positions[:, others][:, :k], near.scores[:, others][:, :k]))
+        if not 0 <= row < self.index.ntotal:
+            raise LapelError(f"row={row}: must be from 0 to {self.index.ntotal - 1}")
+        vectors = vector_of(self.index, row)[None]
+        near = self._nearest(_unit(vectors) if self.metric is Metric.cosine else vectors, _whole("k", k) + 1)
+        others = np.argsort(near.positions[0] == row, kind="stable")[: min(k, near.positions.shape[1] - 1)]
+        return self._table(Neighbors(near.positions[:, others], near.scores[:, others]))
+
+    def _vectors(self, given: Any) -> np.ndarray:
+        """float32 `[queries, dimensions]` of what a caller has embedded, of length 1 for the cosine."""
+        try:
+            vectors = np.atleast_2d(np.asarray(given, np.float32))
+        except (TypeError, ValueError):
+            raise LapelError(f"vector is {type(given).__name__}: must be numbers [(queries, )dimensions]") from None
+        if vectors.ndim != 2 or vectors.shape[1] != self.dimensions or not len(vectors):
+            raise LapelError(f"vector is {list(np.shape(given))}: must be [(queries, )dimensions={self.dimensions}]")
+        if not np.isfinite(vectors).all():
+            raise LapelError("vector holds values that are not finite")
+        if self.metric is Metric.euclidean:
+            return vectors
+        if not vectors.any(1).all():
+            raise LapelError("vector is zero: it has no cosine")
+        return _unit(vectors)
 
     def _nearest(self, embeddings: np.ndarray, k: int) -> Neighbors:
         k = _whole("k", k)
         if k < 1:
             raise LapelError(f"k={k}: must be at least 1")
-        return search_index(self.index, embeddings, min(k, len(self.items)), self.metric)
+        return search_index(self.index, embeddings, min(k, self.index.ntotal), self.metric)
 
     def _table(self, near: Neighbors) -> pd.DataFrame:
+        """What was found, with what is known of it; where an approximate index has not filled a list, it is shorter."""
         queries, k = near.positions.shape
-        rows = near.positions.reshape(-1)
         found = pd.DataFrame(
             {
                 "query": np.repeat(np.arange(queries), k),
                 "rank": np.tile(np.arange(1, k + 1), queries),
-                "row": rows,
+                "row": near.positions.reshape(-1),
                 "score": near.scores.reshape(-1),
             }
         )
-        return pd.concat([found, self.items.iloc[rows].reset_index(drop=True)], axis=1)
+        found = found[found["row"] != NO_POSITION].reset_index(drop=True)
+        return pd.concat([found, self.items.iloc[found["row"]].reset_index(drop=True)], axis=1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    """float32 vectors of length 1; zeros stay."""
+    lengths = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def _whole(name: str, value: Any) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lapel.bundle.entries import check_numbers
+from lapel.bundle.layout import ITEMS_FILE
 from lapel.config.choices import build, choice, choices_of
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
@@ -74,6 +76,30 @@ def read_index(path: Path) -> Any:
         raise LapelError(f"{path}: not a readable FAISS index ({' '.join(str(error).split())[:200]})") from error
 
 
+def check_index(index: Any, metric: Metric, dimensions: int, rows: int, path: Path) -> None:
+    """Raise unless an index can be searched for a bundle's rows, whoever made it.
+
+    Args:
+        index: FAISS's, of any type.
+        metric, dimensions: of the encoder's embeddings.
+        rows: that its entries stand for.
+        path: of its file.
+
+    Raises:
+        LapelError: it compares in another metric, holds other vectors, or more or fewer of them, or names its entries
+            otherwise than from 0 on.
+    """
+    names = {measure: each.name for each, measure in MEASURES.items()}
+    if index.metric_type != MEASURES[metric]:
+        told = names.get(index.metric_type, f"FAISS's metric {index.metric_type}")
+        raise LapelError(f"{path}: compares as {told} does, and the manifest's metric is {metric.name}")
+    if index.d != dimensions:
+        raise LapelError(f"{path}: has {index.d} dimensions, and the encoder's embeddings have {dimensions}")
+    if index.ntotal != rows:
+        raise LapelError(f"{path}: holds {index.ntotal} entries, and {ITEMS_FILE} describes {rows}")
+    check_numbers(index, str(path))
+
+
 def is_exact(index: Any) -> bool:
     """Whether it compares a query with every entry, as it was embedded."""
     import faiss
@@ -93,7 +119,7 @@ def search_index(index: Any, queries: np.ndarray, k: int, metric: Metric) -> Nei
     Args:
         index: as from `build_index`.
         queries: float32 `[queries, dimensions]`; unit vectors for cosine.
-        k: length of the lists.
+        k: length of the lists; an approximate index may find fewer.
         metric: of the model.
     """
     queries = np.ascontiguousarray(queries, np.float32)

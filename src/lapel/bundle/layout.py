@@ -12,6 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from lapel.bundle.runners import runners
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
@@ -23,6 +26,9 @@ ITEMS_FILE = "items.parquet"
 SEEN_FILE = "seen.npz"
 MANIFEST_FILE = "manifest.json"
 FORMAT = 2
+
+# What is known of each row besides the source's own columns.
+ITEM_COLUMNS = ("image", "item", "category", "split")
 
 # What every bundle has, besides an encoder and the manifest.
 FILES = (INDEX_FILE, ITEMS_FILE, SEEN_FILE)
@@ -65,6 +71,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         known = manifest["format"] == FORMAT and set(FILES) < files and bool(files & encoders)
         known = known and files <= {*FILES, *encoders}
         known = known and manifest["metric"] in Metric.__members__ and manifest["input"]["channels"] in (1, 3)
+        known = known and isinstance(manifest["embedding"], int)
     except (ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{path}: is damaged ({error}); export the bundle again") from error
     if not known:
@@ -76,3 +83,18 @@ def sha256_of(path: Path) -> str:
     """Hexadecimal, of a file's content."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def count_rows(path: Path) -> int:
+    """Rows of items.parquet, of which nothing else is read than what it says of itself.
+
+    Raises:
+        LapelError: it is damaged, or lacks a column.
+    """
+    try:
+        about = pq.read_metadata(path)
+    except (pa.ArrowException, OSError) as error:
+        raise LapelError(f"{path}: cannot be read ({' '.join(str(error).split())[:200]})") from error
+    if missing := [name for name in ITEM_COLUMNS if name not in about.schema.names]:
+        raise LapelError(f"{path}: has no column {', '.join(missing)}")
+    return about.num_rows

@@ -30,6 +30,9 @@ ROLES = ("query", "gallery", "both")
 # Optional column: int64, equal for images of the same pixels, which never count as each other's find.
 SAME_PIXELS = "same_pixels"
 
+# Column of a bundle's rows: whether the model was trained on that very photo.
+TRAINED_ON = "trained_on"
+
 # Optional columns of images that stand for several items, or in several splits: lists of codes, and of names. `item`
 # and `split` are then the first of each list.
 SEVERAL_ITEMS = "items"
@@ -49,7 +52,7 @@ class Dropped:
     names: list[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Catalog:
     """A checked table of images, with the names of its items and categories.
 
@@ -91,6 +94,12 @@ class Catalog:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Catalog {self.name}: {len(self):,} images, {len(self.item_names):,} items, "
+            f"{len(self.category_names):,} categories>"
+        )
 
     @property
     def items(self) -> np.ndarray:
@@ -172,8 +181,8 @@ class Catalog:
         return found
 
     def described(self, rows: np.ndarray) -> pd.DataFrame:
-        """The table's `rows`, with names in place of codes for `item` and `category`."""
-        table = self.table.iloc[rows].reset_index(drop=True)
+        """The table's `rows`, with names in place of codes for `item` and `category`, and without codes of pixels."""
+        table = self.table.iloc[rows].drop(columns=SAME_PIXELS, errors="ignore").reset_index(drop=True)
         table["item"] = np.asarray(self.item_names, dtype=object)[table["item"].to_numpy()]
         table["category"] = np.asarray(self.category_names, dtype=object)[table["category"].to_numpy()]
         if SEVERAL_ITEMS in table:

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import ListConfig
 
@@ -37,6 +37,13 @@ def height_and_width(size: Any, key: str) -> list[int]:
     return sides
 
 
+class Rows(Enum):
+    """gallery: the test part's gallery. all: every image of the catalogue."""
+
+    gallery = "gallery"
+    all = "all"
+
+
 @dataclass
 class MovedData(Options):
     """Where data is: all that can be said of a trained run's."""
@@ -48,6 +55,9 @@ class MovedData(Options):
 @dataclass
 class DataConfig(MovedData):
     """Where the images come from, what they are turned into, and how many make one optimizer step."""
+
+    # What a bundle holds where nothing else is asked for: of a benchmark what is scored, of one's own photos all.
+    exported: ClassVar[Rows] = Rows.gallery
 
     size: Any = option(28, at_least=8, at_most=4096)
     """What the encoder sees, in pixels: the side of a square, or height and width, as in `80x60` or `[80,60]`."""
@@ -247,6 +257,8 @@ class Consumer2shopConfig(PhotosConfig):
 class TableConfig(PhotosConfig):
     """Your own photos, listed in a csv or parquet file; columns `split` and `role`, where there are any, are obeyed."""
 
+    exported: ClassVar[Rows] = Rows.all
+
     size: Any = option([224, 224], at_least=8, at_most=4096)
     table: str | None = option(None, free_text=True)
     """The csv or parquet file; paths in it are relative to `data.root`, by default its own folder."""
@@ -261,6 +273,8 @@ class FolderConfig(PhotosConfig):
 
     Where the root has the folders train, val and test (train and test), they are the split.
     """
+
+    exported: ClassVar[Rows] = Rows.all
 
     size: Any = option([224, 224], at_least=8, at_most=4096)
     category: Any = option("category")

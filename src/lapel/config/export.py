@@ -1,30 +1,22 @@
 """What `lapel-export` is told."""
 
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import ClassVar
 
 from lapel.config.choices import choice
 from lapel.config.commands import CommandConfig
-from lapel.config.data import Invert, MovedData
+from lapel.config.data import Invert, MovedData, Rows
 from lapel.config.evaluation import Checkpoint
 from lapel.config.options import Options, option
 from lapel.errors import LapelError
-
-
-class Rows(Enum):
-    """gallery: the test part's gallery. all: every image of the catalogue."""
-
-    gallery = "gallery"
-    all = "all"
 
 
 @dataclass
 class ExportOptions(Options):
     """What goes into the bundle."""
 
-    rows: Rows = Rows.gallery
-    """Which images the index holds."""
+    rows: Rows | None = None
+    """Which images the index holds; by default all of your own (data=table, folder), of a benchmark the gallery."""
     invert: Invert = Invert.never
     """Whether the exported encoder turns photos negative before it looks at them."""
     formats: list[str] = option(["torchscript"])

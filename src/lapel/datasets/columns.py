@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lapel.catalog import ROLES, SAME_PIXELS, SEVERAL_ITEMS, SEVERAL_SPLITS
+from lapel.catalog import ROLES, SAME_PIXELS, SEVERAL_ITEMS, SEVERAL_SPLITS, TRAINED_ON
 from lapel.datasets.splits import SPELLINGS, split_of
 from lapel.errors import LapelError
 
-# What lapel adds to a catalogue, and to the rows that a search finds.
-ADDED = (SEVERAL_ITEMS, SEVERAL_SPLITS, SAME_PIXELS, "query", "rank", "row", "score")
+# What lapel adds to a catalogue, to the rows of a bundle, and to those that a search finds.
+ADDED = (SEVERAL_ITEMS, SEVERAL_SPLITS, SAME_PIXELS, TRAINED_ON, "query", "rank", "row", "score")
 
 BOX_COLUMNS = ["left", "top", "right", "bottom"]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lapel.bundle.bundle import Bundle
-from lapel.bundle.index import MEASURES, NEAR_TIE, is_exact, search_index, settings_of
+from lapel.bundle.index import NEAR_TIE, is_exact, search_index, settings_of
 from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE
 from lapel.bundle.runners import TorchScriptRunner
 from lapel.catalog import Catalog
@@ -105,7 +105,7 @@ class DeployedIndex:
         left = np.arange(len(vectors))
         while len(left):
             asked = min(asked, len(places))
-            near = self._search(vectors[left], asked)
+            near = search_index(self.index, vectors[left], asked, self.metric)
             found = np.where(near.positions == NO_POSITION, NO_POSITION, places[near.positions])
             found[_stand_in(left, found, excluded)] = NO_POSITION
             ended = (near.positions[:, -1] == NO_POSITION) | (asked == len(places))
@@ -117,12 +117,6 @@ class DeployedIndex:
             scores[left[done], : packed.shape[1]] = np.where(packed == NO_POSITION, -np.inf, values)
             left, asked = left[~done], 2 * asked
         return Neighbors(positions, scores)
-
-    def _search(self, vectors: np.ndarray, k: int) -> Neighbors:
-        near = search_index(self.index, vectors, k, self.metric)
-        if (highest := near.positions.max()) >= len(self.rows):  # an IndexIDMap has numbers of its own
-            raise LapelError(f"{self.file}: names entry {highest}, and {ITEMS_FILE} ends at {len(self.rows) - 1}")
-        return near
 
     def check(self, protocol: Protocol, gallery: Tensor) -> None:
         """Raise unless gallery images are found by their own embeddings: not so in another encoder's index.
@@ -138,7 +132,8 @@ class DeployedIndex:
         # Coarse codes shift an image among others as near as these, but not among strangers.
         entries = len(self.rows)
         within = min(max(10, entries // 50), 500, max(1, entries // 10))
-        near = self._search(gallery[torch.from_numpy(chosen)].cpu().numpy(), within)
+        queries = gallery[torch.from_numpy(chosen)].cpu().numpy()
+        near = search_index(self.index, queries, within, self.metric)
         own = self.rows[near.positions] == protocol.gallery[chosen, None]
         itself = 1.0 if self.metric is Metric.cosine else 0.0
         alike = near.scores[:, -1] >= itself - NEAR_TIE  # so many copies that one may stand for another
@@ -181,7 +176,8 @@ def deployed_index(bundle: Bundle, catalog: Catalog, split: str) -> DeployedInde
         LapelError: index, items and encoder do not fit together, the catalogue lacks an image of the index, or the
             index one of the split's gallery.
     """
-    check_parts(bundle)
+    taken = bundle.manifest["input"]
+    bundle.embed(np.zeros((1, taken["channels"], taken["height"], taken["width"]), np.uint8))  # tells what does not fit
     table = bundle.items
     rows = _keys(catalog.table).get_indexer(_keys(table))
     if (missing := np.flatnonzero(rows < 0)).size:
@@ -211,30 +207,6 @@ def deployed_index(bundle: Bundle, catalog: Catalog, split: str) -> DeployedInde
 
 def _keys(table: pd.DataFrame) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([table[column] for column in KEY])
-
-
-def check_parts(bundle: Bundle) -> None:
-    """Raise unless a bundle's encoder, index and items fit together by their shapes, and index and metric.
-
-    Raises:
-        LapelError: see above.
-    """
-    index, file = bundle.index, bundle.folder / INDEX_FILE
-    if index.ntotal != len(bundle.items):
-        raise LapelError(f"{file}: holds {index.ntotal} entries, and {ITEMS_FILE} describes {len(bundle.items)}")
-    names = {measure: metric.name for metric, measure in MEASURES.items()}
-    if index.metric_type != MEASURES[bundle.metric]:
-        told = names.get(index.metric_type, f"FAISS's metric {index.metric_type}")
-        raise LapelError(f"{file}: compares as {told} does, and the manifest's metric is {bundle.metric.name}")
-    dimensions = _dimensions(bundle)
-    if dimensions != index.d:
-        raise LapelError(f"{file}: has {index.d} dimensions, and {bundle.runner.file} gives embeddings of {dimensions}")
-
-
-def _dimensions(bundle: Bundle) -> int:
-    """Of what the encoder gives for an image."""
-    taken = bundle.manifest["input"]
-    return bundle.embed(np.zeros((1, taken["channels"], taken["height"], taken["width"]), np.uint8)).shape[1]
 
 
 # ---------------------------------------------------------------------------------------------- scoring

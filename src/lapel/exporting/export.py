@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from lapel.bundle.bundle import Bundle, load
 from lapel.bundle.index import build_index, check_kind, disagreements, is_exact, search_index, write_index
 from lapel.bundle.layout import FILES, FORMAT, INDEX_FILE, ITEMS_FILE, MANIFEST_FILE, SEEN_FILE, sha256_of
 from lapel.bundle.runners import Runner, check_formats, runners
-from lapel.catalog import Catalog
+from lapel.catalog import TRAINED_ON, Catalog
+from lapel.catalog.fingerprints import fingerprints
 from lapel.config.choices import build, choices_of
 from lapel.config.composing import to_plain
-from lapel.config.data import Invert
+from lapel.config.data import Invert, Rows
 from lapel.config.evaluation import EvaluateConfig
-from lapel.config.export import ExportConfig, Rows
+from lapel.config.export import ExportConfig
 from lapel.config.variant import Metric
 from lapel.encoders.embed import embed
 from lapel.encoders.encoder import Encoder
@@ -56,9 +58,13 @@ def export(config: ExportConfig) -> Path:
     folder = run.folder / "bundle"
     _check_replaceable(folder)
     catalog = run.load_catalog(config.data.root)
+    kept = config.export.rows or run.config.data.exported
+    rows = np.arange(len(catalog)) if kept is Rows.all else catalog.gallery("test")
+    items = _items(catalog, rows, run)
     with folder_written_whole(folder) as partial:
-        _write(partial, config, run, catalog)
-    logger.info("exported a checked bundle to %s", folder)
+        _write(partial, config, run, catalog, rows, items)
+    told = f"{len(rows):,} of {len(catalog):,} rows, {_trained_on(items):,} of them trained on"
+    logger.info("exported a checked bundle to %s: %s", folder, told)
     return folder
 
 
@@ -70,16 +76,29 @@ def _check_replaceable(folder: Path) -> None:
         raise LapelError(f"{folder}: is no bundle, and would be lost; move it away")
 
 
-def _write(folder: Path, config: ExportConfig, run: TrainedRun, catalog: Catalog) -> None:
-    rows = np.arange(len(catalog)) if config.export.rows is Rows.all else catalog.gallery("test")
+def _items(catalog: Catalog, rows: np.ndarray, run: TrainedRun) -> pd.DataFrame:
+    """What a bundle tells of its rows: the source's columns, and which photos the model was trained on."""
+    items = catalog.described(rows)
+    items[TRAINED_ON] = np.isin(fingerprints(catalog, rows), run.seen.train)
+    return items
+
+
+def _trained_on(items: pd.DataFrame) -> int:
+    """How many of a bundle's rows the model was trained on."""
+    return int(items[TRAINED_ON].to_numpy().sum())
+
+
+def _write(
+    folder: Path, config: ExportConfig, run: TrainedRun, catalog: Catalog, rows: np.ndarray, items: pd.DataFrame
+) -> None:
     store = open_store(catalog, run.config.data)
     encoder = run.encoder(config.export.invert)
     embeddings = embed(encoder, store, rows).numpy()
     encoders = _write_encoders(folder, config.export.formats, encoder)
     write_index(build_index(config.export.index, embeddings, run.config.variant.metric), folder / INDEX_FILE)
-    catalog.described(rows).to_parquet(folder / ITEMS_FILE, index=False)
+    items.to_parquet(folder / ITEMS_FILE, index=False)
     run.seen.save(folder / SEEN_FILE)
-    _write_manifest(folder, config, run, embeddings.shape, [*encoders, *FILES])
+    _write_manifest(folder, config, run, embeddings.shape[1], items, [*encoders, *FILES])
     bundle = load(folder)
     for file in encoders:
         _check_encoder(runners()[file](folder / file), encoder, store.gather(rows[:CHECKED_IMAGES]))
@@ -97,7 +116,7 @@ def _write_encoders(folder: Path, formats: list[str], encoder: Encoder) -> list[
 
 
 def _write_manifest(
-    folder: Path, config: ExportConfig, run: TrainedRun, shape: tuple[int, ...], files: list[str]
+    folder: Path, config: ExportConfig, run: TrainedRun, dimensions: int, items: pd.DataFrame, files: list[str]
 ) -> None:
     data, metric = run.config.data, run.config.variant.metric
     manifest = {
@@ -115,9 +134,10 @@ def _write_manifest(
             "resize": data.resize.name,
             "invert": config.export.invert.name,
         },
-        "embedding": shape[1],
-        "rows": shape[0],
-        "rows_of": config.export.rows.name,
+        "embedding": dimensions,
+        "rows": len(items),
+        "rows_of": (config.export.rows or data.exported).name,
+        "rows_trained_on": _trained_on(items),
         "files": {name: sha256_of(folder / name) for name in files},
         "checkpoint": config.checkpoint.name,
         "step": run.step,

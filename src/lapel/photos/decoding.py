@@ -2,9 +2,10 @@
 
 import hashlib
 import io
+import os
 import re
 import warnings
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -44,11 +45,12 @@ ORIENTATION_MARKS = (b"Exif\0", b"Orientation")
 Box = tuple[int, int, int, int]
 
 
-def decode(source: str | Path | Image.Image | np.ndarray, channels: int) -> np.ndarray:
+def decode(source: Any, channels: int) -> np.ndarray:
     """A photo as uint8 `[channels, height, width]`: upright (EXIF), without alpha (on white), grey or RGB.
 
     Args:
-        source: image file, Pillow image, or uint8 array `[height, width]` or `[height, width, 3]`.
+        source: image file, a file's content as bytes, an open binary file, Pillow image, or uint8 array
+            `[height, width]` or `[height, width, 3]`.
         channels: 1 or 3.
 
     Raises:
@@ -64,9 +66,14 @@ def decode(source: str | Path | Image.Image | np.ndarray, channels: int) -> np.n
             return channels_first(_picture(_upright(source), channels))
         except Exception as error:  # a file that is read only now may be damaged in any way
             raise LapelError(f"image of mode {source.mode}: cannot be converted ({_reason(error)})") from error
-    if not isinstance(source, str | Path):
-        raise LapelError(f"{type(source).__name__} is no image: allowed are a file, a Pillow image and a uint8 array")
-    path = user_path(source)
+    if isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
+        return channels_first(_decode_content(source, channels))
+    if not isinstance(source, str | os.PathLike):
+        raise LapelError(
+            f"{type(source).__name__} is no image: allowed are a file, its content as bytes, a Pillow image and a "
+            "uint8 array"
+        )
+    path = user_path(os.fspath(source))
     if path.is_dir():
         raise LapelError(f"{path}: not a readable image (it is a folder)")
     try:
@@ -76,6 +83,18 @@ def decode(source: str | Path | Image.Image | np.ndarray, channels: int) -> np.n
     except (OSError, LapelError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise LapelError(f"{path}: not a readable image ({reason})") from None
+
+
+def _decode_content(source: Any, channels: int) -> np.ndarray:
+    """uint8 `[height, width(, 3)]` of a file's content, or of what an open file still holds."""
+    name = f"{getattr(source, 'name', 'bytes')}" if hasattr(source, "read") else f"bytes ({len(source):,})"
+    content = source.read() if hasattr(source, "read") else bytes(source)
+    if not isinstance(content, bytes):
+        raise LapelError(f"{name}: gives text; open it in binary mode")
+    try:
+        return open_photo(content, channels)
+    except LapelError as error:
+        raise LapelError(f"{name}: not a readable image ({error})") from None
 
 
 def open_photo(content: bytes, channels: int) -> np.ndarray:

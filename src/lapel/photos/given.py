@@ -12,8 +12,9 @@ def as_arrays(images: Any, channels: int) -> list[np.ndarray]:
     """Anything that shows images as uint8 arrays `[1 or 3, height, width]`.
 
     Args:
-        images: one of, or a list of: image file, Pillow image, uint8 array `[height, width(, 3)]`; or a whole batch, a
-            uint8 array or torch tensor `[batch, 1 or 3, height, width]`.
+        images: one of, or a list of: image file, a file's content as bytes, an open binary file, Pillow image, uint8
+            array `[height, width(, 3)]`; or a whole batch, a uint8 array or torch tensor `[batch, 1 or 3, height,
+            width]`.
         channels: 1 or 3, for what has to be decoded.
 
     Raises:

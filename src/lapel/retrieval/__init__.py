@@ -41,3 +41,7 @@ def __getattr__(name: str) -> Any:
         if name in names:
             return getattr(import_module(f"lapel.retrieval.{module}"), name)
     raise AttributeError(f"module 'lapel.retrieval' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
