@@ -1,7 +1,8 @@
 """Trains as told and kills itself at a given moment: `killed_training.py FOLDER MOMENT NUMBER overrides…`.
 
 The moments: `step`, ahead of optimizer step NUMBER; `validation`, in the NUMBERth; `checkpoint`, when half of the
-NUMBERth is written; `renamed`, right after the NUMBERth has its name; `never`. With RESUME as the first override the
+NUMBERth is written; `renamed`, right after the NUMBERth has its name; `pictures`, ahead of the NUMBERth epoch's;
+`drawn`, right after them; `never`. With RESUME as the first override the
 folder's training goes on.
 """
 
@@ -15,6 +16,7 @@ import torch
 
 import lapel
 from lapel.runs.checkpoint import AtomicCheckpointIO
+from lapel.training.callbacks import Keeper, Pictures
 from lapel.training.module import SimilarityModule
 
 
@@ -35,6 +37,10 @@ def die_at(moment: str, number: int) -> None:
         wrap(SimilarityModule, "validated", number, before=die)
     elif moment == "checkpoint":
         wrap(torch, "save", number, before=write_half)
+    elif moment == "pictures":
+        wrap(Pictures, "after_validation", number, before=die)
+    elif moment == "drawn":
+        wrap(Keeper, "draw", number, after=die)
     elif moment == "renamed":
         wrap(AtomicCheckpointIO, "save_checkpoint", number, after=die)
 

@@ -53,10 +53,14 @@ def history(run: Path) -> list[dict[str, float]]:
 
 
 def points(run: Path) -> dict[str, list[tuple[int, float | None]]]:
-    """Step and value of each point of each curve; of the speed, steps alone."""
-    events = EventAccumulator(str(run / "tensorboard"))
+    """Step and value of each point of each curve, and of each picture; of the speed, steps alone."""
+    events = EventAccumulator(str(run / "tensorboard"), {"histograms": 0, "images": 0})
     events.Reload()
     found = {}
+    for tag in events.Tags()["images"]:
+        found[tag] = [(each.step, float(len(each.encoded_image_string))) for each in events.Images(tag)]
+    for tag in events.Tags()["histograms"]:
+        found[tag] = [(each.step, each.histogram_value.sum) for each in events.Histograms(tag)]
     for tag in events.Tags()["scalars"]:
         timed = tag.startswith("speed/")
         found[tag] = [(each.step, None if timed else each.value) for each in events.Scalars(tag)]
@@ -78,7 +82,7 @@ def assert_equal_runs(found: Path, expected: Path) -> None:
 MOMENTS = [
     ("checkpoint", 4), ("step", 1), ("step", 2), ("step", 5), ("step", 9), ("step", 12), ("validation", 1),
     ("validation", 2), ("validation", 3), ("checkpoint", 1), ("checkpoint", 5), ("checkpoint", 7), ("renamed", 3),
-    ("renamed", 4), ("renamed", 5),
+    ("renamed", 4), ("renamed", 5), ("pictures", 1), ("pictures", 3), ("drawn", 2), ("drawn", 3),
 ]  # fmt: skip
 
 

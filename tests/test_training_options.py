@@ -18,9 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # pyright: ignore[reportAttributeAccessIssue]
 from torch import Tensor, nn
 
 import lapel
+from lapel.config.composing import flat, how_keys, to_plain
 from lapel.config.evaluation import Checkpoint
 from lapel.config.export import ExportConfig
 from lapel.config.optim import OptimConfig, Schedule
@@ -432,6 +434,64 @@ def test_a_training_that_goes_well_is_left_alone(working_folder: Path, caplog: p
 
 
 # -------------------------------------------------------------------------------------------- TensorBoard, finder
+
+
+def test_hparams_hold_what_is_swept_and_the_scores_of_the_checkpoint_that_is_used(working_folder: Path) -> None:
+    options = [*TINY, "variant=siam", "trainer.max_epochs=4", "trainer.patience=3", "optim.lr=0.3"]
+    swept = ["variant.objectives.pair.margin=0.7", "augment.erase=3", "encoder.widths=[4,8]", "optim=sgd"]
+    config = lapel.compose("train", [*options, *swept, "trainer.threads=1"])
+    lapel.train(config, working_folder / "run")
+    events = EventAccumulator(str(working_folder / "run" / "tensorboard"))
+    events.Reload()
+    started = HParamsPluginData.FromString(
+        events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+    ).session_start_info.hparams
+    assert started["variant.objectives.pair.margin"].number_value == 0.7
+    assert started["augment.erase"].number_value == 3
+    assert started["encoder.widths"].string_value == "[4, 8]"
+    assert started["optim"].string_value == "sgd"
+    assert started["data"].string_value == "wardrobe"
+    assert started["seed"].number_value == 0
+    assert "trainer.threads" not in started
+    told = {key for key in flat(to_plain(config)) if key not in how_keys()}
+    assert set(started) == {key.removesuffix(".kind") for key in told}
+    history = summary(working_folder / "run")["history"]
+    best = max(history, key=lambda each: each["map@r"])
+    assert best["map@r"] > history[-1]["map@r"]  # else this shows nothing
+    for name in ("map@r", "recall@1"):
+        (final,) = events.Scalars(f"final/{name}")
+        assert final.value == pytest.approx(best[name])
+
+
+@given(
+    steps=st.integers(2, 5000),
+    warmup=st.sampled_from([0.0, 0.05, 0.25, 0.3, 0.5, 0.8, 0.99]),
+)
+def test_one_cycle_ends_at_its_end(steps: int, warmup: float) -> None:
+    cycle = OneCycle(steps, warmup)
+    factors = [cycle(step) for step in range(steps)]
+    assert max(factors) <= 1
+    if warmup * steps <= steps - 1:  # else the rate rises to the last step
+        assert factors[-1] == pytest.approx(1e-5)
+    if steps > 20 and warmup < 0.9:
+        assert max(factors) > 0.9
+
+
+def test_one_cycle_falls_as_torchs_does() -> None:
+    steps = 40
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    peak = 10  # torch's warm-up ends one step earlier for the same share
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, 1.0, steps, pct_start=(peak + 1) / steps, div_factor=25, final_div_factor=4000
+    )
+    rates = []
+    for step in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if step + 1 < steps:
+            theirs.step()
+    assert [OneCycle(steps, peak / steps)(step) for step in range(steps)] == pytest.approx(rates, abs=1e-6)
 
 
 def test_tensorboard_shows_pictures_histograms_the_projector_and_the_config(working_folder: Path) -> None:

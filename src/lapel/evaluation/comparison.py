@@ -15,7 +15,7 @@ from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
 from lapel.files.paths import run_path
 from lapel.files.writing import read_yaml
-from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, RATES_FILE
+from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, RATES_FILE, SUMMARY_FILE, has_ended
 
 logger = logging.getLogger(__name__)
 
@@ -112,16 +112,19 @@ def read_run(folder: Path, config: CompareConfig) -> ScoredRun:
     try:
         plain = read_yaml(folder / "config.yaml")
         told = json.loads((evaluation / METRICS_FILE).read_text())
-        summary = json.loads((folder / "train.json").read_text())
+        summary = json.loads((folder / SUMMARY_FILE).read_text())
         scores = {name: value for name, value in told.items() if name not in ("intervals", "protocol")}
         without_seed = {name: value for name, value in plain.items() if name not in ASIDE}
         grades = pd.read_parquet(evaluation / QUERIES_FILE)
         run = ScoredRun(
             folder, without_seed, plain["seed"], scores, told["intervals"], told["protocol"], grades, summary
         )
+        ended = has_ended(summary)
         whole = all(abs(grades[name].mean() - scores[name]) < ROUNDING for name in scores.keys() & set(grades))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
+    if not ended:
+        raise LapelError(f"{folder}: its training has not ended ({summary.get('why')}); resume={folder} goes on")
     if not whole:  # the process that wrote the files was killed before it had named the last
         raise LapelError(
             f"{evaluation}: {METRICS_FILE} and {QUERIES_FILE} are of two evaluations; python evaluate.py run={folder}"

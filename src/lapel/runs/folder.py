@@ -14,7 +14,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from lapel.files.writing import link_to
 logger = logging.getLogger(__name__)
 
 CHECKPOINTS = "checkpoints"
+
+# What is known of a training, with how it ended: by its last step, for want of a better score, or before, asked or not.
+SUMMARY_FILE = "train.json"
+FINISHED, STUCK, INTERRUPTED = "finished", "no better score", "interrupted"
 
 # What the rate finder leaves in its folder, which is no run.
 RATES_FILE = "lr.csv"
@@ -154,30 +158,43 @@ METRICS_FILE = "metrics.json"
 QUERIES_FILE = "queries.parquet"
 
 
+class _LogFile(logging.FileHandler):
+    """A log whose own failure, on a full disk, is not another error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Nothing: what fills the disk fails, and is told."""
+
+
 @contextmanager
-def logged_to(path: Path) -> Iterator[None]:
-    """What lapel logs, also in a file with the time of each line."""
-    handler = logging.FileHandler(path)
+def logged_to(path: Path) -> Iterator[logging.Handler]:
+    """What lapel logs, also in a file with the time of each line; its handler."""
+    handler = _LogFile(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger("lapel")
     level = root.level
     root.setLevel(min(root.getEffectiveLevel(), logging.INFO))  # also where the caller has not asked for messages
     root.addHandler(handler)
     try:
-        yield
+        yield handler
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
+
+
+def has_ended(summary: dict[str, Any]) -> bool:
+    """Whether a training came to its end, and was not stopped, asked or not, before. Older ones wrote no other."""
+    return summary.get("end", FINISHED) in (FINISHED, STUCK)
 
 
 def read_train_summary(run: Path) -> dict[str, Any]:
-    """What a run's `train.json` says; empty where training has not ended.
+    """What a run's `train.json` says; empty where training goes on, or was killed.
 
     Raises:
         LapelError: it is damaged.
     """
-    path = run / "train.json"
+    path = run / SUMMARY_FILE
     if not path.is_file():
         return {}
     try:
@@ -189,9 +206,11 @@ def read_train_summary(run: Path) -> dict[str, Any]:
 def best_finished(folder: Path) -> Path | None:
     """The finished trial of a sweep folder with the highest score on val; None where none finished."""
     scores = {}
-    for summary in folder.glob("*/train.json"):
+    for summary in folder.glob(f"*/{SUMMARY_FILE}"):
         try:
-            scores[summary.parent] = float(json.loads(summary.read_text())["monitored"])
+            told = json.loads(summary.read_text())
+            if has_ended(told):
+                scores[summary.parent] = float(told["monitored"])
         except (ValueError, KeyError, TypeError):
             logger.warning("%s: cannot be read, its trial is left out", summary)
     return max(scores, key=lambda trial: scores[trial]) if scores else None

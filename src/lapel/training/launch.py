@@ -31,12 +31,15 @@ from lapel.files.writing import link_to, read_yaml, write_yaml
 from lapel.machine.launchers import outer_rank, processes_outside, slurm_job
 from lapel.runs.folder import CHECKPOINTS, check_latest, claim_folder, held, logged_to, new_folder, undone_on_error
 from lapel.training.callbacks import AWAITED
+from lapel.training.ending import end_noted
 from lapel.training.process import fit
 
 logger = logging.getLogger(__name__)
 
 # Linux's name for "the signal that I get when my parent ends" (prctl(2)).
 PR_SET_PDEATHSIG = 1
+
+LOG_FILE = "train.log"
 
 NOT_BEGUN = "stopped by a signal before training had begun"
 
@@ -68,7 +71,7 @@ def train(config: TrainConfig, folder: Path | str | None = None) -> float:
     folder = new_folder(config.name) if folder is None else Path(folder)
     with Others() as others, held(folder):
         claim_folder(folder)
-        with undone_on_error(folder), logged_to(folder / "train.log"):
+        with undone_on_error(folder), logged_to(folder / LOG_FILE) as log, end_noted(config, folder, log):
             write_yaml(folder / "config.yaml", to_plain(config))
             if (job := slurm_job()) is not None:
                 link_to(_link_of(job), folder)
@@ -76,7 +79,7 @@ def train(config: TrainConfig, folder: Path | str | None = None) -> float:
 
 
 def _go_on(config: TrainConfig, folder: Path) -> float:
-    with Others() as others, held(folder), logged_to(folder / "train.log"):
+    with Others() as others, held(folder), logged_to(folder / LOG_FILE) as log, end_noted(config, folder, log):
         return _train(config, folder, others)
 
 
@@ -186,7 +189,7 @@ def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[s
     try:
         if rank:
             return {"best": fit(from_plain(plain), Path(folder), rank, ranks)}
-        with logged_to(Path(folder) / "train.log"):
+        with logged_to(Path(folder) / LOG_FILE):
             return {"best": fit(from_plain(plain), Path(folder), rank, ranks)}
     except InterruptedTrainingError as error:
         return {"interrupted": str(error), "signal": error.signal}

@@ -128,7 +128,7 @@ def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
 
 
 class OneCycle:
-    """A cosine up from 1/25 in the warm-up, then a cosine down to nearly 0.
+    """A cosine up from 1/25 in the warm-up, then a cosine down to nearly 0, which the last step has.
 
     Smith & Topin, "Super-convergence", 2018, in the form of torch's OneCycleLR; that one also cycles Adam's momentum,
     and divides by zero where the warm-up is all or nothing.
@@ -149,7 +149,9 @@ class OneCycle:
         """Factor at a step, from 0."""
         if step < self.rising:
             return _cosine(self.START, 1.0, step / self.rising)
-        return _cosine(1.0, self.END, min((step - self.rising) / max(self.steps - self.rising, 1), 1.0))
+        falling = self.steps - 1 - self.rising
+        done = (step - self.rising) / falling if falling > 0 else float(step > 0)
+        return _cosine(1.0, self.END, min(done, 1.0))
 
 
 class Cosine:

@@ -4,12 +4,14 @@ import logging
 import os
 import platform
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 
@@ -23,7 +25,16 @@ from lapel.images.store import open_store
 from lapel.machine.cores import available_cores
 from lapel.machine.devices import choose_device, choose_precision, describe
 from lapel.machine.provenance import git_commit, package_versions
-from lapel.runs.folder import CHECKPOINTS, point_latest
+from lapel.runs.checkpoint import load_checkpoint
+from lapel.runs.folder import (
+    CHECKPOINTS,
+    FINISHED,
+    STUCK,
+    SUMMARY_FILE,
+    has_ended,
+    point_latest,
+    read_train_summary,
+)
 from lapel.sampling import Division
 from lapel.training.callbacks import (
     MONITORED,
@@ -69,27 +80,55 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     speed, interrupt = Speed(), Interrupt()
     curves = Curves(config.trainer.log_every, speed, folder / CHECKPOINTS)
     pictures = Pictures(tensorboard, config.trainer.gallery_every)
-    keeper = Keeper(folder / CHECKPOINTS, config.trainer, speed, curves, interrupt, pictures)
-    bar = ProgressBar(speed, curves, Console(stderr=True))
     events = EventFiles(tensorboard, folder / TENSORBOARD)
+    keeper = Keeper(folder / CHECKPOINTS, config.trainer, speed, curves, interrupt, pictures, events)
+    bar = ProgressBar(speed, curves, Console(stderr=True))
     watchdog = Watchdog(config.watchdog, curves)
     callbacks = [speed, interrupt, curves, watchdog, keeper, bar, events]
+    summary = folder / SUMMARY_FILE
+
+    def summarize() -> None:
+        write_json(summary, _summary(config, keeper, speed, device, started, ranks, parameters))
+
+    if resumed is not None and resumed.undrawn:
+        _draw_again(module, device, load_checkpoint(last), keeper, rank)
     if resumed is not None and resumed.ended:
         logger.info("%s: its training has ended; nothing is left to do", folder)
-        if rank == 0 and not (folder / "train.json").is_file():
+        if rank == 0 and not (summary.is_file() and has_ended(read_train_summary(folder))):
             speed.load_state_dict(resumed.callbacks[Speed.__qualname__])
             keeper.load_state_dict(resumed.callbacks[Keeper.__qualname__])
-            write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks, parameters))
+            summarize()
         return resumed.best
     if rank == 0:
         point_latest(folder)
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+        summary.unlink(missing_ok=True)  # of an attempt that ended early
         if resumed is None:
             pictures.begin(config)
-    run_steps(module, device, callbacks, ranks, tensorboard, None if resumed is None else last)
+    try:
+        run_steps(module, device, callbacks, ranks, tensorboard, None if resumed is None else last)
+    except BaseException:
+        if rank == 0 and keeper.history:
+            with suppress(OSError):  # what was reached is told, where that can be written
+                summarize()
+        raise
     if rank == 0:
-        write_json(folder / "train.json", _summary(config, keeper, speed, device, started, ranks, parameters))
+        summarize()
     return keeper.best
+
+
+def _draw_again(
+    module: SimilarityModule, device: torch.device, checkpoint: dict[str, Any], keeper: Keeper, rank: int
+) -> None:
+    """Draw the pictures of the epoch that a checkpoint ended: the process that wrote it had no time for them."""
+    if rank and not dist.is_initialized():  # the first process validates alone
+        return
+    module.load_state_dict(checkpoint["state_dict"])
+    module.on_load_checkpoint(checkpoint)
+    keeper.load_state_dict(checkpoint["callbacks"][Keeper.__qualname__])
+    found = module.to(device).validated()
+    if rank == 0:
+        keeper.draw(module, *found)
 
 
 def prepare(config: TrainConfig, rank: int = 0, ranks: int = 1) -> tuple[SimilarityModule, torch.device]:
@@ -166,6 +205,7 @@ def _summary(
         "steps": keeper.history[-1]["step"],
         "epochs": keeper.history[-1]["epoch"],
         "history": keeper.history,
+        **_end(config, keeper),
         "device": describe(device),
         "processes": ranks,
         "parameters": parameters,
@@ -174,3 +214,13 @@ def _summary(
         "python": platform.python_version(),
         "git_commit": git_commit(),
     }
+
+
+def _end(config: TrainConfig, keeper: Keeper) -> dict[str, str]:
+    """How a training ended that came to its end; nothing of any other."""
+    if not keeper.ended:
+        return {}
+    patience = config.trainer.patience
+    if keeper.stuck:
+        return {"end": STUCK, "why": f"no better {MONITORED} on val for {patience} epochs (trainer.patience)"}
+    return {"end": FINISHED, "why": f"all {keeper.history[-1]['step']} steps are made"}

@@ -1,5 +1,6 @@
 """Resume: a training that goes on exactly where its last checkpoint was written."""
 
+import json
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from lapel.config.composing import flat, how_keys, to_plain
 from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
 from lapel.runs.checkpoint import LAPEL_KEY, load_checkpoint, seen_by
-from lapel.training.callbacks.events import EVENTS_KEY, cut_events
+from lapel.training.callbacks.events import DRAWN_FILE, EVENTS_KEY, cut_events
 from lapel.training.callbacks.keeper import Keeper
 
 logger = logging.getLogger(__name__)
@@ -24,12 +25,14 @@ class Restored:
         steps: optimizer steps made.
         best: MAP@R on val.
         ended: whether training was over.
+        undrawn: whether the pictures of the epoch that it ended are missing.
         callbacks: name of the class -> its state.
     """
 
     steps: int
     best: float
     ended: bool
+    undrawn: bool
     callbacks: dict[str, Any]
 
 
@@ -57,12 +60,23 @@ def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, ra
     _check_config(own["config"], to_plain(replace(config, resume=None)), path)
     if own["catalog"] != catalog.name or not seen_by(own).is_training_part_of(catalog):
         raise LapelError(f"{path}: was trained on other images of {own['catalog']}: the data has changed since")
-    keeper = checkpoint["callbacks"][Keeper.__qualname__]
-    if rank == 0 and not keeper["ended"]:
-        cut_events(events, checkpoint[EVENTS_KEY])
+    keeper, steps = checkpoint["callbacks"][Keeper.__qualname__], own["steps"]
+    drawn = _drawn(events / DRAWN_FILE, steps)
+    undrawn = drawn is None and any(each["step"] == steps for each in keeper["history"])
+    if rank == 0 and (undrawn or not keeper["ended"]):
+        cut_events(events, checkpoint[EVENTS_KEY] if drawn is None else drawn)
         _remove_halves(path.parent)
-    logger.info("going on after step %d", own["steps"])
-    return Restored(own["steps"], keeper["best"], keeper["ended"], checkpoint["callbacks"])
+    logger.info("going on after step %d", steps)
+    return Restored(steps, keeper["best"], keeper["ended"], undrawn, checkpoint["callbacks"])
+
+
+def _drawn(note: Path, steps: int) -> dict[str, int] | None:
+    """Sizes of the event files with the pictures of the epoch that ended after so many steps, where they were drawn."""
+    try:
+        told = json.loads(note.read_text())
+        return told["events"] if told["steps"] == steps else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _check_config(before: dict[str, Any], now: dict[str, Any], path: Path) -> None:

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
+from torch import Tensor
 
 from lapel.config.trainer import TrainerConfig
 from lapel.errors import InterruptedTrainingError
 from lapel.machine.launchers import slurm_job
+from lapel.retrieval import Scores
 from lapel.sampling import Batch
-from lapel.training.callbacks.curves import Curves, write_scalars
+from lapel.training.callbacks.curves import Curves
+from lapel.training.callbacks.events import EventFiles
 from lapel.training.callbacks.interrupt import Interrupt
 from lapel.training.callbacks.pictures import Pictures
 from lapel.training.callbacks.speed import Speed
@@ -35,7 +38,7 @@ class Keeper(Callback):
     Args:
         folder: of the checkpoints.
         config: how often they are written, and when training ends early.
-        speed, curves, interrupt, pictures: what else happens around the steps.
+        speed, curves, interrupt, pictures, events: what else happens around the steps.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Keeper(Callback):
         curves: Curves,
         interrupt: Interrupt,
         pictures: Pictures,
+        events: EventFiles,
     ) -> None:
         self.folder = folder
         self.config = config
@@ -53,18 +57,21 @@ class Keeper(Callback):
         self.curves = curves
         self.interrupt = interrupt
         self.pictures = pictures
+        self.events = events
         self.best = -1.0
         self.history: list[dict[str, float]] = []
         self.ended = False
+        self.stuck = False  # ended before its last step, for want of a better score
         self.saved_at = time.monotonic()
 
     def state_dict(self) -> dict[str, Any]:
         """The validation history, which goes into checkpoints."""
-        return {"best": self.best, "history": self.history, "ended": self.ended}
+        return {"best": self.best, "history": self.history, "ended": self.ended, "stuck": self.stuck}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with a checkpoint's validation history."""
         self.best, self.history, self.ended = state_dict["best"], state_dict["history"], state_dict["ended"]
+        self.stuck = state_dict.get("stuck", False)  # of checkpoints from before nobody asks
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
@@ -102,7 +109,6 @@ class Keeper(Callback):
     def _end_epoch(self, trainer: pl.Trainer, module: SimilarityModule, steps: int) -> None:
         scores, queries, gallery = module.validated()
         means = scores.means()
-        write_scalars(trainer, {f"val/{name}": value for name, value in means.items()}, steps)
         epoch = steps / module.course.steps_per_epoch
         improved = means[MONITORED] > self.best
         self.best = max(self.best, means[MONITORED])
@@ -113,14 +119,27 @@ class Keeper(Callback):
             epoch, loss, means["recall@1"], means[MONITORED], " (best)" if improved else "", speed,
         )  # fmt: skip
         self.ended = steps == module.course.total_steps or self._is_stuck()
-        if trainer.is_global_zero:
-            self.pictures.after_validation(module, scores, (queries, gallery), len(self.history), self.ended)
+        self.stuck = self.ended and steps < module.course.total_steps
         if improved:
             self._save(trainer, "best.ckpt")
         self._save(trainer, "last.ckpt")
-        if self.ended and steps < module.course.total_steps:
+        if trainer.is_global_zero:  # after the weights: whatever fails here, they are kept
+            self.draw(module, scores, queries, gallery)
+        if self.stuck:
             logger.info("no better map@r on val for %d epochs: training ends", self.config.patience)
             trainer.should_stop = True
+
+    def draw(self, module: SimilarityModule, scores: Scores, queries: Tensor, gallery: Tensor) -> None:
+        """The scores and pictures of an epoch that was validated; and that they are there.
+
+        Args:
+            module: that was validated.
+            scores, queries, gallery: as from `module.validated()`.
+        """
+        best = max(self.history, key=lambda each: each[MONITORED]) if self.ended else None
+        final = None if best is None else {name: best[name] for name in scores.means()}
+        self.pictures.after_validation(module, scores, (queries, gallery), len(self.history), final)
+        self.events.note(module.steps_done)
 
     def _is_stuck(self) -> bool:
         """Whether so many epochs have passed without a better score that training ends early."""

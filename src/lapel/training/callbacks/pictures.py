@@ -1,5 +1,7 @@
 """What TensorBoard shows besides curves: distances, queries with their matches, the embeddings, the config."""
 
+import json
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from lapel.config.composing import to_plain
+from lapel.config.composing import flat, how_keys, to_plain
 from lapel.config.train import TrainConfig
 from lapel.losses import root, same_label, squared_distances
 from lapel.pictures.examples import examples, spread
@@ -50,27 +52,34 @@ class Pictures:
         self.writer.add_text("config", "\n".join(f"    {line}" for line in text.splitlines()), 0)
 
     def after_validation(
-        self, module: SimilarityModule, scores: Scores, found: tuple[Tensor, Tensor], epochs: int, ended: bool
+        self,
+        module: SimilarityModule,
+        scores: Scores,
+        found: tuple[Tensor, Tensor],
+        epochs: int,
+        final: dict[str, float] | None,
     ) -> None:
-        """Distances after each epoch, a gallery every few, and everything that belongs to the end there.
+        """Scores and distances after each epoch, a gallery every few, and everything that belongs to the end there.
 
         Args:
             module: that was validated.
             scores: of the val part.
             found: embeddings of its queries and of its gallery.
             epochs: validations so far.
-            ended: whether training is over.
+            final: scores of the checkpoint that is kept as the best, once training is over.
         """
         catalog, step = module.catalog, module.steps_done
         queries, gallery = catalog.queries("val"), catalog.gallery("val")
+        for name, value in scores.means().items():
+            self.writer.add_scalar(f"val/{name}", value, step)
         self._distances(found[1], torch.from_numpy(catalog.linked_items[gallery]), step)
-        if ended or epochs % self.every == 0:
+        if final is not None or epochs % self.every == 0:
             shown = spread(scores.queries)
             sheet = examples(catalog, module.store, queries, gallery, scores.neighbors.positions, shown)
             self.writer.add_image("val/matches", np.asarray(sheet), step, dataformats="HWC")
-        if ended:
+        if final is not None:
             self._project(module, gallery, found[1])
-            self._final_scores(module.config, scores, step)
+            self._final_scores(module.config, final, step)
 
     def _distances(self, embeddings: Tensor, items: Tensor, step: int) -> None:
         """Histograms of the distances of positive and of negative pairs, among some images evenly over all."""
@@ -99,29 +108,31 @@ class Pictures:
             metadata_header=["item", "category"],
         )
 
-    def _final_scores(self, config: TrainConfig, scores: Scores, step: int) -> None:
-        """HParams: what was chosen, and what came of it."""
-        plain = to_plain(config)
-        chosen = {
-            "data": plain["data"]["kind"].split("/")[1],
-            "encoder": config.encoder.label,
-            "variant": config.variant.name,
-            **{
-                key: plain[group][key]
-                for group, keys in (
-                    ("data", ("batch_size",)), ("encoder", ("embedding",)), ("optim", ("lr", "weight_decay", "ema")),
-                    ("trainer", ("max_epochs",)),
-                )
-                for key in keys
-            },
-            "seed": config.seed,
-        }  # fmt: skip
-        final = {f"final/{name}": value for name, value in scores.means().items()}
-        chosen = {name: "none" if value is None else value for name, value in chosen.items()}
-        for summary in hparams(chosen, dict.fromkeys(final, None)):  # type: ignore[arg-type]
+    def _final_scores(self, config: TrainConfig, final: dict[str, float], step: int) -> None:
+        """HParams: whatever may be chosen, and what came of it."""
+        scores = {f"final/{name}": value for name, value in final.items()}
+        for summary in hparams(chosen_options(config), dict.fromkeys(scores, None)):  # type: ignore[arg-type]
             self.writer._get_file_writer().add_summary(summary)  # add_hparams would make a run of its own
-        for name, value in final.items():
+        for name, value in scores.items():
             self.writer.add_scalar(name, value, step)
+
+
+def chosen_options(config: TrainConfig) -> dict[str, bool | int | float | str]:
+    """Every option of a run by its key on the command line, but those that only say how it is computed.
+
+    A choice stands under the name of its group, as `optim`; what is none or a list is a text.
+    """
+    told: dict[str, bool | int | float | str] = {}
+    for key, value in flat(to_plain(config)).items():
+        if key in how_keys():
+            continue
+        if key.endswith(".kind"):
+            told[key.removesuffix(".kind")] = value.partition("/")[2]
+        elif isinstance(value, bool | int | float | str):
+            told[key] = value
+        else:
+            told[key] = "none" if value is None else json.dumps(value)
+    return told
 
 
 def few_dimensions(embeddings: Tensor) -> Tensor:
