@@ -97,7 +97,7 @@ def test_defaults_are_those_of_the_dataclasses() -> None:
         ("+nonsense=1", ["nonsense", "data, encoder, variant"]),
         ("nonsense.deep=1", ["nonsense.deep", "data, encoder, variant"]),
         ("data.batch_size=-1", ["data.batch_size=-1", "at least 2"]),
-        ("data.batch_size=many", ["data.batch_size", "many", "Integer"]),
+        ("data.batch_size=many", ["data.batch_size", "many", "must be a whole number, or auto"]),
         ("data.channels=2", ["data.channels=2", "1 (grey) or 3 (RGB)"]),
         ("optim.lr=0", ["optim.lr=0", "more than 0"]),
         ("optim.lr=nan", ["optim.lr=nan", "more than 0"]),

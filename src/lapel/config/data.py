@@ -11,6 +11,9 @@ from lapel.config.choices import choice
 from lapel.config.options import Options, option
 from lapel.errors import LapelError
 
+# In the place of a number of images: this many, or as many as there are for a batch.
+AUTO, AUTO_BATCH = "auto", 128
+
 
 class Resize(Enum):
     """How an image of another shape becomes the encoder's: stretched, or fitted and padded with its border's colour."""
@@ -65,8 +68,8 @@ class DataConfig(MovedData):
     """1 (grey) or 3 (RGB)."""
     resize: Resize = Resize.squash
     """How images of another shape are fitted into the square."""
-    batch_size: int = option(128, at_least=2)
-    """Images of one optimizer step, over all processes."""
+    batch_size: Any = option(128, at_least=2)
+    """Images of one optimizer step, over all processes; auto: 128, or as many as a smaller training part allows."""
 
     @property
     def height(self) -> int:
@@ -80,6 +83,8 @@ class DataConfig(MovedData):
 
     def __post_init__(self) -> None:
         self.size = height_and_width(self.size, "data.size")
+        if self.batch_size != AUTO and (not isinstance(self.batch_size, int) or isinstance(self.batch_size, bool)):
+            raise LapelError(f"data.batch_size={self.batch_size}: must be a whole number, or {AUTO}")
         super().__post_init__()
         if self.channels == 2:
             raise LapelError("data.channels=2: must be 1 (grey) or 3 (RGB)")

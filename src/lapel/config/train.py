@@ -8,7 +8,7 @@ from omegaconf import MISSING
 from lapel.config.augment import AugmentConfig
 from lapel.config.choices import choice, choices_of, name_of
 from lapel.config.commands import CommandConfig
-from lapel.config.data import DataConfig
+from lapel.config.data import AUTO, DataConfig
 from lapel.config.encoder import EncoderConfig, TrunkConfig
 from lapel.config.miner import MinerConfig
 from lapel.config.objective import ObjectiveConfig
@@ -62,8 +62,9 @@ class TrainConfig(CommandConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._take_loss_and_miner()
-        _check_parts(self.data.batch_size, self.trainer)
-        self.sampler.check_batch(self.images_at_once)
+        if self.data.batch_size != AUTO:  # which is settled, and then checked, once the data is known
+            _check_parts(self.data.batch_size, self.trainer)
+            self.sampler.check_batch(self.images_at_once)
         for name, reach, most in (
             ("shift", self.augment.shift, min(self.data.size) - 1),
             ("erase", self.augment.erase, min(self.data.size)),
@@ -72,7 +73,7 @@ class TrainConfig(CommandConfig):
                 size = "x".join(map(str, self.data.size))
                 raise LapelError(f"augment.{name}={reach}: must be at most {most} for data.size={size}")
         _check_given(self.variant, self.sampler)
-        _check_objectives(self.variant, self.images_at_once)
+        _check_objectives(self.variant, 0 if self.data.batch_size == AUTO else self.images_at_once)
         _check_stages(self.stages, self.data.size, self.encoder)
 
     @property

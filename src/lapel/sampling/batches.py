@@ -94,7 +94,8 @@ class Sampler(ABC):
         self.seed = seed
         self.division = division
         if len(self) < 1:
-            raise LapelError(f"data.batch_size={batch_size}: the training part has only {len(labels.rows)} images")
+            asked = batch_size * division.parts
+            raise LapelError(f"data.batch_size={asked}: the training part has only {len(labels.rows)} images")
 
     def __len__(self) -> int:
         """Batches of an epoch, in which about as many images are drawn as there are."""

@@ -19,8 +19,7 @@ from lapel.catalog.seen import Seen
 from lapel.config.composing import to_plain
 from lapel.config.train import TrainConfig
 from lapel.encoders.embed import embed
-from lapel.encoders.encoder import Encoder, try_out
-from lapel.encoders.encoder import build as build_encoder
+from lapel.encoders.encoder import Encoder
 from lapel.encoders.trunks import frozen_except, recompute_blocks
 from lapel.errors import LapelError
 from lapel.images.augmentation import Augmentation
@@ -71,19 +70,22 @@ class SimilarityModule(pl.LightningModule):
 
     Args:
         config: of the run.
+        encoder: that learns.
         catalog: what is trained and validated on.
         store: the catalogue's images, on this process's device.
         sampler: of the training batches; this process's share.
     """
 
-    def __init__(self, config: TrainConfig, catalog: Catalog, store: ImageStore, sampler: Sampler) -> None:
+    def __init__(
+        self, config: TrainConfig, encoder: Encoder, catalog: Catalog, store: ImageStore, sampler: Sampler
+    ) -> None:
         super().__init__()
         self.config = config
         self.catalog = catalog
         self.store = store
         self.sampler = sampler
         self.course = Course(config, len(sampler))
-        self.encoder = build_encoder(config.encoder, config.data, config.variant.metric)
+        self.encoder = encoder
         self.frozen_by_config = self.encoder.frozen
         self.objectives = losses.build(
             config.variant, self.encoder.dimensions, len(catalog.item_names), len(catalog.category_names)
@@ -98,7 +100,7 @@ class SimilarityModule(pl.LightningModule):
         self.steps_done = 0
         self.learning_rates: list[float] = []  # of the latest step, a group of weights each
         self.phase: Phase | None = None
-        self._check_stages()
+        self._check_that_something_learns()
         if config.trainer.recompute:
             recompute_blocks(self.encoder.trunk)
         if config.trainer.compile:
@@ -224,16 +226,13 @@ class SimilarityModule(pl.LightningModule):
             return self.frozen_by_config
         return frozen_except(self.encoder.trunk, unfrozen, f"stages.{phase.number}.unfrozen")
 
-    def _check_stages(self) -> None:
-        """Raise if a stage names a part that the trunk does not have, or leaves nothing to learn."""
+    def _check_that_something_learns(self) -> None:
+        """Raise if what a stage, or the config, leaves unfrozen has no weights."""
         for phase in self.course.phases:
             self.encoder.freeze(self._frozen_in(phase))
             if not any(each.requires_grad for each in [*self.encoder.parameters(), *self._losses().parameters()]):
                 key = f"stages.{phase.number}.unfrozen" if self.config.stages else "encoder.frozen"
                 raise LapelError(f"{key}: leaves nothing that could learn")
-            if phase.stage.size is not None:
-                key = f"stages.{phase.number}.size"
-                try_out(self.encoder, self.config.encoder, key, self.config.data.channels, phase.stage.size)
         self.encoder.freeze(self.frozen_by_config)
 
     # --------------------------------------------------------------------------------------------- validation

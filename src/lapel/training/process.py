@@ -15,10 +15,13 @@ import torch.distributed as dist
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 
-from lapel import datasets, sampling
+from lapel import datasets
 from lapel.catalog import SEVERAL_ITEMS, Catalog
 from lapel.config.train import TrainConfig
 from lapel.config.trainer import DistributedStrategy, Precision
+from lapel.encoders.checking import check_stages
+from lapel.encoders.encoder import Encoder
+from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
 from lapel.files.writing import write_json
 from lapel.images.store import open_store
@@ -36,6 +39,7 @@ from lapel.runs.folder import (
     read_train_summary,
 )
 from lapel.sampling import Division
+from lapel.training.batch_size import with_sampler
 from lapel.training.callbacks import (
     MONITORED,
     Curves,
@@ -73,6 +77,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     """
     started = time.perf_counter()
     module, device = prepare(config, rank, ranks)
+    config = module.config
     parameters = sum(each.numel() for each in module.encoder.parameters())
     last = folder / CHECKPOINTS / "last.ckpt"
     resumed = restored(config, module.catalog, last, folder / TENSORBOARD, rank) if config.resume else None
@@ -141,20 +146,28 @@ def prepare(config: TrainConfig, rank: int = 0, ranks: int = 1) -> tuple[Similar
     _check_device(config, device)
     torch.set_num_threads(config.trainer.threads or max(1, available_cores() // processes_here(ranks)))
     pl.seed_everything(config.seed, verbose=False)
+    encoder = _encoder(config)  # ahead of the data: decoding may take an hour, and a size that does not fit no second
     catalog = datasets.load(config.data)
     _check_validation(catalog)
     store = open_store(catalog, config.data, device)
-    division = Division(rank, ranks, config.trainer.accumulate)
-    sampler = sampling.build(config.sampler, catalog, "train", config.images_at_once, config.seed, division)
-    module = SimilarityModule(config, catalog, store, sampler)
-    if config.init is not None and config.resume is None:
-        begin_with(module.encoder, config.init)
+    config, sampler = with_sampler(config, catalog, Division(rank, ranks, config.trainer.accumulate))
+    module = SimilarityModule(config, encoder, catalog, store, sampler)
     logger.info(
         "training %s on %s in %s: %d images, %d steps",
         config.name, describe(device), choose_precision(config.trainer.precision, device).name,
         len(catalog.rows("train")), module.course.total_steps,
     )  # fmt: skip
     return module, device
+
+
+def _encoder(config: TrainConfig) -> Encoder:
+    """The encoder of a new training, with the weights that it begins with; what follows draws as if it had none."""
+    encoder = build_encoder(config.encoder, config.data, config.variant.metric)
+    check_stages(encoder, config)
+    if config.init is not None and config.resume is None:
+        with torch.random.fork_rng(devices=[]):
+            begin_with(encoder, config.init)
+    return encoder
 
 
 def _check_validation(catalog: Catalog) -> None:

@@ -57,12 +57,7 @@ def read_weights(file: str) -> dict[str, Tensor]:
     Raises:
         LapelError: the file is missing or damaged, or holds something else.
     """
-    path = user_path(file)
-    if not path.is_file():
-        raise LapelError(
-            f"encoder.weights={file}: no such file; allowed are none, default, or a .pth or .safetensors file"
-        )
-    state = _read(path)
+    state = _read(find_weights(file))
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -71,6 +66,20 @@ def read_weights(file: str) -> dict[str, Tensor]:
     if all(name.startswith("module.") for name in state):
         state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return state
+
+
+def find_weights(file: str) -> Path:
+    """The file of weights, as a person names it.
+
+    Raises:
+        LapelError: there is none.
+    """
+    path = user_path(file)
+    if not path.is_file():
+        raise LapelError(
+            f"encoder.weights={file}: no such file; allowed are none, default, or a .pth or .safetensors file"
+        )
+    return path
 
 
 def _read(path: Path) -> Any:
