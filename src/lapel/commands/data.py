@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,12 +60,21 @@ def _data_help() -> str:
     return "\n".join(["lapel-data ACTION data=NAME [overrides]", "", *actions, "", "Options, as key=value:", *options])
 
 
+def _that_stops_for_none(config: "CatalogConfig") -> "CatalogConfig":
+    """The config with any number of bad photos allowed: all of them are to be listed."""
+    from lapel.config.data import PhotosConfig
+
+    if not isinstance(config.data, PhotosConfig):
+        return config
+    return replace(config, data=replace(config.data, max_bad=1.0))
+
+
 def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) -> None:
     from lapel.config.choices import name_of
     from lapel.inspection import prepare
 
     try:
-        catalog = prepare.prepare(config)
+        catalog = prepare.prepare(_that_stops_for_none(config) if action == "check" else config)
     except DataNotFoundError:
         if told := prepare.instructions(name_of(config.data)):
             print(told)

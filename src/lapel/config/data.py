@@ -171,8 +171,10 @@ class PhotosConfig(DataConfig):
     test_share: float = option(0.2, above=0, at_most=0.8)
     """Share of the images (unseen: of the items) for the test, where there is no official one."""
     store: Store = option(Store.auto, how=True)
+    group: Any = option(None)
+    """Column, or columns, whose equal values are never divided: photos of one sender, or of one photographer's day."""
     max_bad: float = option(0.001, at_least=0, at_most=1)
-    """Share of photos that may be missing or unreadable; more of them stop the command."""
+    """Share of photos that may be missing or unreadable, or 3 of a small set; more of them stop the command."""
     cache: str | None = option(None, free_text=True, how=True)
     """Folder of the decoded photos; by default `lapel` in the user's cache."""
     workers: int | None = option(None, at_least=1, how=True)
@@ -180,7 +182,7 @@ class PhotosConfig(DataConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("item", "category"):
+        for name in ("item", "category", "group"):
             setattr(self, name, _columns(name, getattr(self, name)))
         if not self.item:
             raise LapelError("data.item: must name a column, or several as in [articleType,gender]")
@@ -269,6 +271,8 @@ class TableConfig(PhotosConfig):
     """The csv or parquet file; paths in it are relative to `data.root`, by default its own folder."""
     image: str = option("image")
     """Column of the photos' paths."""
+    suffix: str = option("")
+    """What the paths lack at their ends, as `.jpg`."""
 
 
 @choice("data", "folder", build="lapel.datasets.folder:load")

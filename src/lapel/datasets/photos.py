@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lapel.catalog import SAME_PIXELS, SEVERAL_ITEMS, Catalog, Dropped
+from lapel.catalog import SAME_PIXELS, SEVERAL_ITEMS, Catalog, Dropped, linked
 from lapel.catalog.filters import read_filter
-from lapel.config.data import PhotosConfig, Store
+from lapel.config.data import PhotosConfig, Store, TableConfig
 from lapel.datasets.columns import hold_boxes, read_boxes
+from lapel.datasets.naming import Names, is_address, understood
 from lapel.datasets.splits import divide, identical_groups, save_division
 from lapel.errors import LapelError
 from lapel.files.cache import cache_folder
@@ -35,6 +36,9 @@ JOINT = " / "
 
 # Names shown of many.
 SHOWN = 3
+
+# Bad photos that do not stop a small set, of which they are at most a quarter.
+FEW = 3
 
 
 @dataclass
@@ -89,9 +93,11 @@ def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
     listed = len(listing.table)
     _check_columns(listing, config)
     listing.table[CHOSEN] = _kept_by(config.where, listing)
-    _drop_odd_paths(listing)
+    names = Names(listing.tree, listing.base)
+    _name_files(listing, names, config.suffix if isinstance(config, TableConfig) else "")
+    _drop_named_before(listing, config)
     _drop_odd_boxes(listing)
-    stamps = _drop_missing(listing, config, listed)
+    stamps = _drop_missing(listing, names, config, listed)
     photos = _photos(listing, config, stamps)
     try:
         built = build_store(photos, listing.name, cache_folder(config.cache))
@@ -106,7 +112,7 @@ def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
     derived = "split" not in listing.table
     if derived:
         listing.table[SAME_PIXELS] = groups  # an official protocol counts every find: there it is not known
-    split_file = _divide(listing, config, items, groups)
+    split_file = _divide(listing, config, items, _kept_together(listing.table, config.group, groups))
     _warn_of_empty_parts(listing, config, ("val", "test") if derived else ("val",))
     listing.drop("not kept by data.where", ~listing.table[CHOSEN].to_numpy())
     return _catalog(listing, config, photos, built, split_file)
@@ -119,7 +125,7 @@ def _check_columns(listing: Listing, config: PhotosConfig) -> None:
     """Raise where a label column does not exist, or nothing is listed."""
     if listing.table.empty:
         raise LapelError(f"{listing.tree.root}: lists no image")
-    for key, columns in (("item", config.item), ("category", config.category)):
+    for key, columns in (("item", config.item), ("category", config.category), ("group", config.group)):
         unknown = [column for column in columns if column not in listing.table]
         if unknown:
             raise LapelError(f"data.{key}={unknown[0]}: no such column; there are {', '.join(listing.table.columns)}")
@@ -136,18 +142,39 @@ def _kept_by(where: str | None, listing: Listing) -> np.ndarray:
     return found
 
 
-def _drop_odd_paths(listing: Listing) -> None:
-    """Leave out paths that are empty, lead out of the root, or came before."""
+def _name_files(listing: Listing, names: Names, suffix: str) -> None:
+    """Put the files that paths mean in their place; leave out paths that are none, lead out of the root, or come again.
+
+    Args:
+        listing: of the data set.
+        names: of the files that are there.
+        suffix: that the paths lack.
+    """
     paths = listing.table["image"].fillna("").astype(str)
     listing.table["image"] = paths
     listing.drop("no image named", (paths.str.strip() == "").to_numpy())
+    listing.drop("an address, no file", np.array([is_address(path) for path in listing.table["image"]], dtype=bool))
+    listing.table["image"] = understood([path + suffix for path in listing.table["image"].tolist()], names)
     listing.drop(
         "path leaves the root", np.array([leaves_root(path) for path in listing.table["image"].tolist()], dtype=bool)
     )
-    listing.drop("named before", listing.table["image"].duplicated().to_numpy())
     if listing.table.empty:
-        reasons = ", ".join(f"{len(each.names)} {each.reason}" for each in listing.dropped)
+        reasons = ", ".join(f"{len(each.names)} {each.reason}, as {each.names[0]!r}" for each in listing.dropped)
         raise LapelError(f"{listing.tree.root}: no image is left to look for ({reasons}); paths are relative to it")
+
+
+def _drop_named_before(listing: Listing, config: PhotosConfig) -> None:
+    """Leave out rows of photos that came before; it is another thing where they were of another item then."""
+    again = listing.table["image"].duplicated().to_numpy(copy=True)
+    if not again.any():
+        return
+    labels = pd.Series(label_names(listing.table, config.item, several=True), index=listing.table.index)
+    first = labels.groupby(listing.table["image"]).transform("first")
+    other = again & (labels != first).to_numpy()
+    about = [f"is {one}, and {two} before" for one, two in zip(labels[other], first[other], strict=True)]
+    again &= ~other
+    listing.drop("named before, as another item", other, about)
+    listing.drop("named before", again[~other])
 
 
 def _drop_odd_boxes(listing: Listing) -> None:
@@ -156,40 +183,47 @@ def _drop_odd_boxes(listing: Listing) -> None:
         listing.drop("box is not whole", read_boxes(listing.table)[1])
 
 
-def _drop_missing(listing: Listing, config: PhotosConfig, listed: int) -> np.ndarray:
+def _drop_missing(listing: Listing, names: Names, config: PhotosConfig, listed: int) -> np.ndarray:
     """Leave out rows without a file; size and time of change of the others."""
-    listing.table["image"] = _respelled(listing)
     stamps = listing.tree.stamps([listing.base + image for image in listing.table["image"].tolist()])
     there = stamps[:, 0] >= 0
+    missing = listing.table["image"][~there].tolist()
+    hint = _suffix_hint(missing, names)
     if not there.any():
         first = listing.tree.root / (listing.base + str(listing.table["image"].iloc[0]))
-        raise LapelError(f"{first}: no such file, nor any other of {listed} images")
-    missing = listing.table["image"][~there].tolist()
-    listing.drop(MISSING, ~there, [listing.tree.why_missing(listing.base + image) for image in missing])
-    _stop_over_max_bad(listing, config, listed)
+        why = names.why_missing(listing.table["image"].iloc[0])
+        raise LapelError(f"{first}: no such file{f' ({why})' if why else ''}, nor any other of {listed} images{hint}")
+    listing.drop(MISSING, ~there, [names.why_missing(image) for image in missing])
+    _stop_over_max_bad(listing, config, listed, hint)
     return stamps[there]
 
 
-def _respelled(listing: Listing) -> list[str]:
-    """The photos' paths, with accents composed or apart as the files have them: a table may have it otherwise."""
-
-    def found(image: str) -> str:
-        if image.isascii():
-            return image
-        forms = (image, *(unicodedata.normalize(form, image) for form in ("NFC", "NFD")))
-        return next((each for each in forms if listing.tree.has(listing.base + each)), image)
-
-    return [found(image) for image in listing.table["image"].tolist()]
+def _suffix_hint(missing: list[str], names: Names) -> str:
+    """What helps where paths lack the suffix of the files."""
+    suffix, lacking = names.lacking(missing)
+    if not lacking:
+        return ""
+    return f"; {len(lacking)} of them lack {suffix}, the first is {lacking[0]}: data.suffix={suffix} adds it"
 
 
-def _stop_over_max_bad(listing: Listing, config: PhotosConfig, listed: int) -> None:
-    bad = [name for dropped in listing.dropped if dropped.reason in (MISSING, UNREADABLE) for name in dropped.names]
-    if len(bad) > config.max_bad * listed:
+def _stop_over_max_bad(listing: Listing, config: PhotosConfig, listed: int, hint: str = "") -> None:
+    bad = bad_photos(listing.dropped)
+    if len(bad) > (allowed := allowed_bad(config.max_bad, listed)):
         shown = "; ".join(bad[:SHOWN]) + ("; …" if len(bad) > SHOWN else "")
         raise LapelError(
             f"{len(bad)} of {listed} photos are missing or unreadable, data.max_bad={config.max_bad} allows "
-            f"{int(config.max_bad * listed)}: {shown}"
+            f"{allowed}: {shown}{hint}"
         )
+
+
+def bad_photos(dropped: list[Dropped]) -> list[str]:
+    """The photos that are missing or unreadable, each with why."""
+    return [name for each in dropped if each.reason in (MISSING, UNREADABLE) for name in each.names]
+
+
+def allowed_bad(share: float, listed: int) -> int:
+    """How many of the listed photos may be bad: a share of them; of small sets, unless none may, a few."""
+    return max(int(share * listed), min(FEW, listed // 4)) if share else 0
 
 
 def _drop_unlabelled(listing: Listing, config: PhotosConfig) -> np.ndarray:
@@ -237,10 +271,11 @@ def _texts(column: Any) -> list[str]:
     return [label_text(value) for value in column.tolist()]
 
 
-def label_names(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    """str object `[rows]`: the values of label columns, joined; of a column of lists, the first of each."""
+def label_names(table: pd.DataFrame, columns: list[str], several: bool = False) -> np.ndarray:
+    """str object `[rows]`: the values of label columns, joined; of lists the first, or `several`."""
     if len(columns) == 1 and holds_lists(table[columns[0]]):
-        return np.array([_names_in(each)[0] for each in table[columns[0]]], dtype=object)
+        lists = [_names_in(each) for each in table[columns[0]]]
+        return np.array([JOINT.join(each) if several else each[0] for each in lists], dtype=object)
     return np.array([JOINT.join(each) for each in zip(*(_texts(table[name]) for name in columns), strict=True)], object)
 
 
@@ -260,6 +295,30 @@ def _photos(listing: Listing, config: PhotosConfig, stamps: np.ndarray) -> Photo
         resize=config.resize,
         keep_pixels=config.store is not Store.files,
     )
+
+
+def _kept_together(table: pd.DataFrame, columns: list[str], groups: np.ndarray) -> np.ndarray:
+    """int64 `[rows]`: equal for photos that are in one part, whatever it is.
+
+    Args:
+        table: of the photos.
+        columns: whose equal values are not divided; where they are empty, a photo is by itself.
+        groups: int64 `[rows]`, equal for photos of the same pixels.
+    """
+    if not columns:
+        return groups
+    names = label_names(table, columns, several=True)
+    named = np.array([name.replace(JOINT, "").strip() != "" for name in names], dtype=bool)
+    codes = np.arange(len(table)) + len(table)
+    codes[named] = np.unique(names[named], return_inverse=True)[1]
+    return linked(2 * len(table), _sets_of(codes, groups))[codes]
+
+
+def _sets_of(codes: np.ndarray, groups: np.ndarray) -> list[list[int]]:
+    """For each value of `groups` the codes that stand beside it."""
+    order = np.argsort(groups, kind="stable")
+    cuts = np.flatnonzero(np.diff(groups[order])) + 1
+    return [np.unique(codes[rows]).tolist() for rows in np.split(order, cuts)]
 
 
 def _divide(listing: Listing, config: PhotosConfig, items: np.ndarray, groups: np.ndarray) -> Path | None:

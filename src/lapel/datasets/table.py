@@ -30,6 +30,9 @@ NUMBER = re.compile(r"[+-]?(0|[1-9]\d{0,17})(\.\d+)?")
 # What separates fields where it is no comma.
 SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
+# Options that name columns of labels.
+LABELS = ("item", "category", "group")
+
 # Characters of the longest field that is read.
 LONGEST_FIELD = 2**24
 
@@ -45,7 +48,7 @@ def load(config: TableConfig) -> Catalog:
     path = user_path(config.table)
     if config.root is not None and not path.is_absolute() and not path.exists():
         path = user_path(config.root) / path
-    table = read_table(path, labels={*config.item, *config.category})
+    table = read_table(path, labels={*config.item, *config.category, *config.group})
     if config.image not in table:
         raise LapelError(f"data.image={config.image}: {path} has no such column; it has {_listed(table)}")
     listing = Listing(path.stem, Tree(config.root or path.parent), "", table)
@@ -84,8 +87,8 @@ def _rename(listing: Listing, config: TableConfig, path: Path) -> TableConfig:
         logger.info("%s: kept, since lapel has columns of these names: %s%s", path, told, hint)
         listing.table = table.set_axis([listing.renamed.get(each, each) for each in table], axis=1)
     listing.table["image"] = listing.table[listing.renamed.get(config.image, config.image)]
-    now = {name: [listing.renamed.get(each, each) for each in getattr(config, name)] for name in ("item", "category")}
-    return replace(config, item=now["item"], category=now["category"])
+    now = {name: [listing.renamed.get(each, each) for each in getattr(config, name)] for name in LABELS}
+    return replace(config, item=now["item"], category=now["category"], group=now["group"])
 
 
 def read_table(path: Path, labels: Collection[str] = ()) -> pd.DataFrame:

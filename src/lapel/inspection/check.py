@@ -9,13 +9,20 @@ from rich.table import Table
 
 from lapel.catalog import SPLITS, Catalog
 from lapel.config.catalog import CatalogConfig
+from lapel.config.data import PhotosConfig
+from lapel.datasets.photos import allowed_bad, bad_photos
 from lapel.files.writing import written_whole
+from lapel.inspection.doubts import doubts
 from lapel.inspection.pixels import PixelReader
 from lapel.pictures.sheets import contact_sheet
 
 # Photos of a line of the contact sheet, and lines: one for each of the most frequent categories.
 SHEET_COLUMNS = 12
 SHEET_LINES = 12
+
+# Bad photos that are listed on the terminal; all of what is left out, with why, is in a file.
+MOST_LISTED = 100
+LEFT_OUT_FILE = "left_out.csv"
 
 # Names shown of the images that were left out for one reason.
 SHOWN = 5
@@ -41,14 +48,36 @@ def check(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
     console.print(images_an_item(catalog))
     if catalog.photos is not None:
         console.print(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
-        console.print(f"decoded photos: {catalog.photos.built.folder}")
+        console.print(f"decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
     if catalog.split_file is not None:
         console.print(f"split: {catalog.split_file}")
     console.print(dropped_table(catalog))
+    for line in [*bad_lines(catalog, config), *(f"doubtful: {doubt}" for doubt in doubts(catalog))]:
+        console.print(line)
+    if catalog.dropped:
+        path = folder / LEFT_OUT_FILE
+        rows = [(each.reason, name) for each in catalog.dropped for name in each.names]
+        with written_whole(path) as temporary:
+            pd.DataFrame(rows, columns=["why", "image"]).to_csv(temporary, index=False)
+        console.print(f"all that is left out: {path}")
     path = folder / "contact_sheet.png"
     with written_whole(path) as temporary:
         sheet(catalog, PixelReader(catalog, config.data)).save(temporary, format="PNG")
     console.print(f"contact sheet: {path}")
+
+
+def bad_lines(catalog: Catalog, config: CatalogConfig) -> list[str]:
+    """Each photo that is missing or unreadable, and whether a training would stop for them."""
+    bad = bad_photos(catalog.dropped)
+    if not bad or not isinstance(config.data, PhotosConfig):
+        return []
+    listed = len(catalog) + sum(len(each.names) for each in catalog.dropped)
+    allowed = allowed_bad(config.data.max_bad, listed)
+    told = "goes on without them" if len(bad) <= allowed else "stops for them"
+    limit = f"data.max_bad={config.data.max_bad} allows {allowed:,}"
+    lines = [f"{len(bad):,} photos are missing or unreadable; {limit}: a training {told}"]
+    lines += [f"  {each}" for each in bad[:MOST_LISTED]]
+    return lines if len(bad) <= MOST_LISTED else [*lines, f"  and {len(bad) - MOST_LISTED:,} more"]
 
 
 def splits_table(catalog: Catalog) -> Table:

@@ -78,7 +78,7 @@ def report(catalog: Catalog) -> str:
         if split in set(catalog.table["split"]):
             lines.append(f"  {split}: {len(catalog.rows(split)):,} images, hash {catalog.split_hash(split)[:16]}")
     if catalog.photos is not None:
-        lines.append(f"  decoded photos: {catalog.photos.built.folder}")
+        lines.append(f"  decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
     if catalog.split_file is not None:
         lines.append(f"  split: {catalog.split_file}")
     return "\n".join(lines)

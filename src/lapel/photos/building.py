@@ -88,6 +88,11 @@ class Photos:
         """Of the pixels."""
         return len(self.names), self.channels, self.height, self.width
 
+    @property
+    def become(self) -> str:
+        """What they are decoded to, in words: `80 x 60 (height x width), in colour`."""
+        return f"{self.height} x {self.width} (height x width), {'in colour' if self.channels == 3 else 'in grey'}"
+
     def key(self) -> str:
         """sha256 over everything that the result depends on."""
         about = [FORMAT, self.shape, self.resize.name, self.keep_pixels, self.boxes is not None]
