@@ -5,6 +5,9 @@
 Each measurement runs in a process of its own, whose memory is what it takes above its embeddings. Unit vectors around
 the centres of ten items, about nine of ten next to one of their own. One JSON object a line; a ratio is how many times
 faster than the calculator, how many times less memory, or the share of the matrix product's speed that is reached.
+
+`collapsed` scores embeddings of ever higher mean cosine, and equal ones, in turns with healthy ones, whose time is the
+peer's: 1 / ratio is how many times longer it takes.
 """
 
 import json
@@ -63,15 +66,55 @@ CASES = {
 }
 
 
+COLLAPSED = "collapsed"
+COLLAPSED_SIZES = [(count, dimensions) for count in (2_000, 10_000) for dimensions in (64, 2048)]
+MEAN_COSINES = [0.9, 0.99, 0.9999, 1.0]
+
+
 def main() -> None:
     """Measure, then print."""
-    for name in sys.argv[1:] or CASES:
+    for name in sys.argv[1:] or [*CASES, COLLAPSED]:
+        if name == COLLAPSED:
+            compare_collapsed()
+            continue
         case = CASES[name]
         ours, theirs = (in_process(part, case) for part in (lapel_scores, PEERS[case.peer]))
         for metric, value in theirs["scores"].items():
             assert round(abs(ours["scores"][metric] - value), DIGITS) == 0, (metric, ours["scores"], value)
         tell(f"retrieval/{name}", ours["seconds"], "s", case.peer, theirs["seconds"])
         tell(f"retrieval/{name}/memory", ours["memory"], "MB", case.peer, theirs["memory"])
+
+
+def compare_collapsed() -> None:
+    """Scoring of collapsed embeddings in turns with that of healthy ones."""
+    torch.set_num_threads(available_cores())
+    for count, dimensions in COLLAPSED_SIZES:
+        healthy = around(0.0, count, dimensions)
+        for cosine in MEAN_COSINES:
+            collapsed = around(cosine, count, dimensions)
+            turns = [(seconds_to_score(healthy), seconds_to_score(collapsed)) for _ in range(TURNS)]
+            theirs, ours = (min(each) for each in zip(*turns, strict=True))
+            figures = {"value": round(ours, 3), "unit": "s", "peer": "healthy", "peer_value": round(theirs, 3)}
+            name = f"retrieval/collapsed/{count}x{dimensions}/{cosine:g}"
+            print(json.dumps({"name": name, **figures, "ratio": round(theirs / ours, 3)}), flush=True)
+
+
+def around(cosine: float, count: int, dimensions: int) -> Tensor:
+    """Unit vectors of about such a mean cosine."""
+    generator = torch.Generator().manual_seed(0)
+    apart = F.normalize(torch.randn(count, dimensions, generator=generator), dim=1)
+    shared = F.normalize(torch.randn(1, dimensions, generator=generator), dim=1)
+    if cosine == 1:
+        return shared.repeat(count, 1)
+    return F.normalize(shared * (cosine / (1 - cosine)) ** 0.5 + apart, dim=1)
+
+
+def seconds_to_score(embeddings: Tensor) -> float:
+    """Of ten images an item, leave-one-out."""
+    every = np.arange(len(embeddings))
+    started = time.perf_counter()
+    score(embeddings, embeddings, every // 10, every // 10, Metric.cosine, K, equal_pairs(every, every))
+    return time.perf_counter() - started
 
 
 def tell(name: str, value: float, unit: str, peer: str, peer_value: float) -> None:

@@ -1,6 +1,7 @@
 """The nearest gallery images of each query, exactly."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,12 +9,16 @@ from torch import Tensor
 
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
-from lapel.retrieval.pairs import NO_POSITION, Neighbors
-from lapel.retrieval.tiles import GALLERY_TILE, QUERY_TILE, Tiles
+from lapel.retrieval.copies import Copies
+from lapel.retrieval.pairs import NO_POSITION, Neighbors, numbered
+from lapel.retrieval.tiles import DOUBLE, GALLERY_TILE, QUERY_TILE, Rows, Tiles, excluded_pairs
 
 # Candidates beyond a list's k that are scored in float64 along with it. Where float32 cannot tell even those apart, the
 # query is settled on its own.
 SPARE = 24
+
+# Similarities that are told in float64 at once.
+PRECISE_AT_ONCE = 2**22
 
 # Columns of a part of the gallery that share one maximum, by which most of the part is passed over.
 STRIDE = 32
@@ -30,8 +35,8 @@ def search(
 
     A first pass in float32 keeps a few more candidates than k; their scores are computed in float64, and by those they
     are ordered. Where an image that is no candidate could, by the bound on float32's rounding, be as near as the k-th,
-    all images that could are scored so. The lists are thus those of float64, whatever float32 made of near-ties. The
-    memory taken is that of one tile of similarities, however large the gallery.
+    all are compared in float64, and all that could be are scored so. The lists are thus those of float64, whatever
+    float32 made of near-ties. The memory taken is that of one tile of similarities, however large the gallery.
 
     Args:
         queries: float32 `[queries, dimensions]`; unit vectors for cosine.
@@ -60,12 +65,70 @@ def nearest_by_tile(tiles: Tiles, k: int) -> Iterator[tuple[slice, Neighbors]]:
         tiles: of queries and gallery.
         k: length of the lists, at least 1.
     """
+    lists = _lists_by_tile(tiles, k) if tiles.copies is None else _lists_of_copies(tiles, tiles.copies, k)
+    for tile, found in lists:
+        yield tile, found.neighbors()
+
+
+@dataclass(frozen=True)
+class _Lists:
+    """Lists of some queries, with their scores not yet rounded to float32.
+
+    Args:
+        positions: int64 `[queries, k]`, -1 where there are no more.
+        scores: float64 `[queries, k]`, -inf there.
+    """
+
+    positions: np.ndarray
+    scores: np.ndarray
+
+    def neighbors(self) -> Neighbors:
+        """As they are told."""
+        return Neighbors(self.positions, self.scores.astype(np.float32))
+
+
+def _lists_by_tile(tiles: Tiles, k: int) -> Iterator[tuple[slice, _Lists]]:
     kept = candidates(tiles, k)
     held = tiles.gallery.new_empty(QUERY_TILE * GALLERY_TILE)
     error = tiles.error().cpu().numpy()
     for tile in tiles.query_tiles():
         values, positions = nearest_of_tile(tiles, tile, kept, held)
         yield tile, _settled_tile(tiles, tile, values, positions, k, error[tile])
+
+
+def _lists_of_copies(tiles: Tiles, copies: Copies, k: int) -> Iterator[tuple[slice, _Lists]]:
+    """The lists of a gallery in which many images have one embedding: each is compared once, and all are listed.
+
+    Of as many different embeddings as a list is long, and of as many more as a query has excluded copies, the images
+    are put in order again: by their scores, and by their positions among equals.
+    """
+    different, more = tiles.different(copies)
+    for tile, found in _lists_by_tile(different, k + more):
+        counts = np.where(found.positions == NO_POSITION, 0, copies.counts[found.positions])
+        before = np.cumsum(counts, axis=1) - counts
+        last = np.where(before < k + more, found.scores, np.inf).min(1, keepdims=True)
+        counts = np.where(found.scores >= last, np.minimum(counts, k + more), 0)
+        of = np.repeat(found.positions.reshape(-1), counts.reshape(-1))
+        positions = copies.members[copies.starts[of] + numbered(counts.reshape(-1))]
+        rows = np.repeat(np.arange(len(counts)), counts.sum(1))
+        scores = np.repeat(found.scores.reshape(-1), counts.reshape(-1))
+        if tiles.exclude is not None:
+            width = len(tiles.gallery)
+            left_out = excluded_pairs(tiles.exclude, tile) @ [width, 1]
+            allowed = ~np.isin(rows * width + positions, left_out)
+            rows, positions, scores = rows[allowed], positions[allowed], scores[allowed]
+        order = np.lexsort((positions, -scores, rows))
+        yield tile, _first_of_each(rows[order], positions[order], scores[order], len(counts), k)
+
+
+def _first_of_each(rows: np.ndarray, positions: np.ndarray, scores: np.ndarray, count: int, k: int) -> _Lists:
+    """The first `k` entries of each of `count` rows, of entries that are ordered by row."""
+    rank = numbered(np.bincount(rows, minlength=count))
+    kept = rank < k
+    listed = _Lists(np.full((count, k), NO_POSITION), np.full((count, k), -np.inf))
+    listed.positions[rows[kept], rank[kept]] = positions[kept]
+    listed.scores[rows[kept], rank[kept]] = scores[kept]
+    return listed
 
 
 def candidates(tiles: Tiles, k: int) -> int:
@@ -81,9 +144,13 @@ def settled(tiles: Tiles, values: np.ndarray, positions: np.ndarray, k: int) -> 
         values, positions: `[queries, candidates]`, as `nearest_of_tile` gives them.
         k: length of the lists.
     """
+    if tiles.copies is not None:  # of which float32 names too few
+        return nearest(tiles, k)
     error = tiles.error().cpu().numpy()
-    parts = [_settled_tile(tiles, tile, values[tile], positions[tile], k, error[tile]) for tile in tiles.query_tiles()]
-    return _together(parts)
+    return _together([
+        _settled_tile(tiles, tile, values[tile], positions[tile], k, error[tile]).neighbors()
+        for tile in tiles.query_tiles()
+    ])  # fmt: skip
 
 
 def _together(parts: list[Neighbors]) -> Neighbors:
@@ -95,31 +162,74 @@ def _together(parts: list[Neighbors]) -> Neighbors:
 
 def _settled_tile(
     tiles: Tiles, tile: slice, values: np.ndarray, positions: np.ndarray, k: int, error: np.ndarray
-) -> Neighbors:
+) -> _Lists:
     """The lists of a tile."""
     width, kept = len(tiles.gallery), values.shape[1]
     lowest = values[:, min(k, kept) - 1] - 2 * error  # by the bound, nothing below it is among the k nearest
     needed = int((values >= lowest[:, None]).sum(1).max())
-    found_positions, found_scores = _rescored(tiles, tile, positions[:, :needed], k)
+    found = _rescored(tiles, tile, positions[:, :needed], k)
     if kept < width:
-        unsure = values[:, -1] >= lowest  # images that are no candidates could be, too
-        for row in np.flatnonzero(unsure & np.isfinite(values[:, -1])).tolist():
-            query = slice(tile.start + row, tile.start + row + 1)
-            similarities = tiles.product(query, slice(0, width), tiles.gallery.new_empty(1, width))[0]
-            possible = (similarities >= lowest[row]).nonzero()[:, 0].cpu().numpy()[None]
-            one = _rescored(tiles, query, possible, k)
-            found_positions[row], found_scores[row] = one[0][0], one[1][0]
-    return Neighbors(found_positions, found_scores)
+        # Images that are no candidates could be, too.
+        unsure = np.flatnonzero((values[:, -1] >= lowest) & np.isfinite(values[:, -1]))
+        if tiles.metric is Metric.cosine and not tiles.whole:
+            zeros = unsure[~tiles.given[0][tile].any(1).cpu().numpy()[unsure]]
+            unsure = np.setdiff1d(unsure, zeros)
+            found.positions[zeros] = _first_allowed(tiles, tile.start + zeros, k)
+            found.scores[zeros] = np.where(found.positions[zeros] == NO_POSITION, -np.inf, 0.0)
+        step = max(1, PRECISE_AT_ONCE // width)
+        for start in range(0, len(unsure), step):
+            rows = unsure[start : start + step]
+            again = _settled_precisely(tiles, tile.start + rows, k)
+            found.positions[rows], found.scores[rows] = again.positions, again.scores
+    return found
 
 
-def _rescored(tiles: Tiles, rows: slice, candidates: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def _first_allowed(tiles: Tiles, rows: np.ndarray, k: int) -> np.ndarray:
+    """int64 `[queries, k]`: the first images of the gallery that count. To a query of zeros all are as near."""
+    pairs = np.empty((0, 2), np.int64) if tiles.exclude is None else excluded_pairs(tiles.exclude, rows)
+    width = min(len(tiles.gallery), k + int(np.bincount(pairs[:, 0], minlength=1).max()))
+    allowed = np.ones((len(rows), width), bool)
+    pairs = pairs[pairs[:, 1] < width]
+    allowed[pairs[:, 0], pairs[:, 1]] = False
+    queries, positions = np.nonzero(allowed & (np.cumsum(allowed, axis=1) <= k))
+    return _first_of_each(queries, positions, np.zeros(len(queries)), len(rows), k).positions
+
+
+def _settled_precisely(tiles: Tiles, rows: np.ndarray, k: int) -> _Lists:
+    """The lists of queries for which float32 cannot tell who the nearest are: float64 can, but for ties.
+
+    Args:
+        tiles: of queries and gallery.
+        rows: int64, positions of the queries.
+        k: length of the lists.
+    """
+    similarities = tiles.precise(rows)
+    lowest = similarities.topk(min(k, similarities.shape[1]), dim=1).values[:, -1:]
+    some = torch.from_numpy(rows).to(similarities.device)
+    possible = similarities >= lowest - 2 * tiles.error(DOUBLE)[some, None].double()
+    possible &= similarities > -torch.inf
+    queries, columns = (each.cpu().numpy() for each in possible.nonzero(as_tuple=True))
+    counts = np.bincount(queries, minlength=len(rows))
+    found = _Lists(np.full((len(rows), k), NO_POSITION), np.full((len(rows), k), -np.inf))
+    # Queries with about as many such images together: they are laid out as wide as that of the most.
+    for size in np.unique(sizes := np.ceil(np.log2(np.maximum(counts, 1)))):
+        chosen = np.flatnonzero(sizes == size)
+        inside = np.isin(queries, chosen)
+        laid_out = np.full((len(chosen), int(counts[chosen].max())), NO_POSITION)
+        laid_out[np.searchsorted(chosen, queries[inside]), numbered(counts[chosen])] = columns[inside]
+        some = _rescored(tiles, rows[chosen], laid_out, k)
+        found.positions[chosen], found.scores[chosen] = some.positions, some.scores
+    return found
+
+
+def _rescored(tiles: Tiles, rows: Rows, candidates: np.ndarray, k: int) -> _Lists:
     """The best `k` of each query's candidates by their scores in float64, filled up where there are fewer."""
     scores = np.where(candidates == NO_POSITION, -np.inf, tiles.exact(rows, candidates.clip(min=0)))
     order = np.lexsort((candidates, -scores))[:, :k]
     missing = ((0, 0), (0, k - order.shape[1]))
-    return (
+    return _Lists(
         np.pad(np.take_along_axis(candidates, order, 1), missing, constant_values=NO_POSITION),
-        np.pad(np.take_along_axis(scores, order, 1).astype(np.float32), missing, constant_values=-np.inf),
+        np.pad(np.take_along_axis(scores, order, 1), missing, constant_values=-np.inf),
     )
 
 

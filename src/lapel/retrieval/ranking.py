@@ -19,6 +19,9 @@ AT_ONCE = 2**20
 # One column of so many is looked at to guess from where on a row is worth sorting.
 SAMPLED = 16
 
+# Of so many times as many entries as are wanted, or as guessing from a sample adds, most are ties.
+MANY_TIMES = 4
+
 # The last bit of a float32, which tells a match while similarities are sorted.
 TAG = np.int32(1)
 
@@ -114,7 +117,7 @@ def ranking(rows: np.ndarray, queries: np.ndarray, sought: Sought) -> Ranking:
     """
     alike = share_item(sought.query_sets[queries, None], sought.gallery_sets[None])
     wanted = min(max(sought.least, int(sought.relevant[queries].max())), rows.shape[1])
-    picked = _above(rows, alike, _bounds(rows, alike, wanted, sought.depth), wanted)
+    picked = _above(rows, alike, _bounds(rows, alike, wanted, sought.depth), wanted, sought.depth)
     ordered = _sorted(picked)
     hits = (ordered.view(np.int32) & TAG).astype(bool)
     untagged = (ordered.view(np.int32) & ~TAG).view(np.float32)
@@ -169,16 +172,32 @@ class _Picked:
         return slice(self.ends[number], self.ends[number + 1])
 
 
-def _above(rows: np.ndarray, alike: np.ndarray, bounds: np.ndarray, wanted: int) -> _Picked:
-    """What is not below the bound, or below the wanted rank's value where that were too few."""
+def _above(rows: np.ndarray, alike: np.ndarray, bounds: np.ndarray, wanted: int, depth: Depth) -> _Picked:
+    """What is not below the bound, or below the wanted rank's value where that were too few.
+
+    Of many that are equal there no more are taken than are wanted, but where all matches are looked for.
+    """
     inside = rows >= bounds[:, None]
-    places, ends = true_places(inside)
-    short = np.flatnonzero(np.diff(ends) < wanted)
+    counts = np.count_nonzero(inside, axis=1)
+    short = np.flatnonzero(counts < wanted)
     if len(short):
         exact = np.partition(rows[short], rows.shape[1] - wanted, axis=1)[:, rows.shape[1] - wanted]
         inside[short] = rows[short] >= np.maximum(exact, LOWEST)[:, None]
-        places, ends = true_places(inside)
+        counts[short] = np.count_nonzero(inside[short], axis=1)
+    long = np.flatnonzero(counts > MANY_TIMES * (wanted + SAMPLED))
+    if len(long) and depth is not Depth.all:
+        inside[long] = _first_of(rows[long], wanted)
+    places, ends = true_places(inside)
     return _Picked(places, rows.shape[1], rows.reshape(-1)[places], alike.reshape(-1)[places], ends)
+
+
+def _first_of(rows: np.ndarray, wanted: int) -> np.ndarray:
+    """bool, shape of `rows`: the wanted number of the highest of each row, the lower position first among equals."""
+    last = np.partition(rows, rows.shape[1] - wanted, axis=1)[:, rows.shape[1] - wanted, None]
+    last = np.maximum(last, LOWEST)
+    above, equal = rows > last, rows == last
+    left = wanted - np.count_nonzero(above, axis=1)
+    return above | (equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= left[:, None]))
 
 
 def _sorted(picked: _Picked) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 from lapel.config.variant import Metric
 from lapel.retrieval.exact import nearest
 from lapel.retrieval.pairs import equal_pairs, numbered
-from lapel.retrieval.tiles import Tiles
+from lapel.retrieval.tiles import SINGLE, Rows, Tiles
 
 # Share of its own set that a reciprocal neighbour's must have in common with an image's to be added (eq. 5).
 COMMON = 2 / 3
@@ -108,7 +108,7 @@ class Reranked(Tiles):
     def __init__(
         self, queries: Tensor, gallery: Tensor, exclude: np.ndarray | None, encoded: Encoded, share: float
     ) -> None:
-        super().__init__(queries, gallery, Metric.cosine, exclude)
+        super().__init__(queries, gallery, Metric.cosine, exclude, whole=True)
         self.encoded, self.share = encoded, share
         self.columns = sparse.csr_array(encoded.vectors[encoded.gallery].T)  # image of the set -> gallery, V_g
         self.sums = np.asarray(encoded.vectors.sum(axis=1)).reshape(-1)
@@ -125,23 +125,34 @@ class Reranked(Tiles):
         self.leave_out(rows, part, found)  # once more: nothing times -inf is no number
         return found
 
-    def exact(self, rows: slice, positions: np.ndarray) -> np.ndarray:
+    def precise(self, rows: np.ndarray) -> Tensor:
         """See `Tiles`."""
-        shared = self._similarities(rows)
+        found = super().precise(rows).sub_(1).mul_(self.share).sub_(1 - self.share)
+        shared = torch.from_numpy(self._of_queries(rows).toarray()).to(found.device)
+        found.add_(shared, alpha=1 - self.share)
+        self.leave_out(rows, slice(0, found.shape[1]), found)
+        return found
+
+    def exact(self, rows: Rows, positions: np.ndarray) -> np.ndarray:
+        """See `Tiles`."""
+        shared = self._similarities(rows) if isinstance(rows, slice) else self._of_queries(rows)
         kept = np.stack([shared[[row]].toarray()[0][each] for row, each in enumerate(positions)])
         return self.share * (super().exact(rows, positions) - 1) - (1 - self.share) * (1 - kept)
 
-    def error(self) -> Tensor:
+    def error(self, unit: float = SINGLE) -> Tensor:
         """See `Tiles`."""
-        return self.share * super().error() + 8 * 2.0**-24
+        return self.share * super().error(unit) + 8 * unit
 
     def _similarities(self, rows: slice) -> sparse.csr_array:
         """1 minus the Jaccard distance of some queries and all of the gallery; the last ones are kept."""
         if (self._rows.start, self._rows.stop) != (rows.start, rows.stop):
-            held = [self._of_query(self.encoded.queries[row]) for row in range(rows.start, min(rows.stop, len(self)))]
-            self._shared = sparse.csr_array(sparse.vstack(held))
+            self._shared = self._of_queries(np.arange(rows.start, min(rows.stop, len(self))))
             self._rows = rows
         return self._shared
+
+    def _of_queries(self, rows: np.ndarray) -> sparse.csr_array:
+        held = [self._of_query(image) for image in self.encoded.queries[rows].tolist()]
+        return sparse.csr_array(sparse.vstack(held))
 
     def _of_query(self, image: int) -> sparse.csr_array:
         inside = slice(*self.encoded.vectors.indptr[image : image + 2])

@@ -10,6 +10,8 @@ from torch import Tensor
 from lapel.config.evaluation import DEFAULT_MEMORY
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
+from lapel.retrieval.copies import Copies, many_copies
+from lapel.retrieval.pairs import numbered
 
 # Shape of one matrix product. It never varies with the memory allowed: another shape may round differently. Many
 # queries, as each tile of them goes through the whole gallery; few enough gallery images that the product stays in the
@@ -19,6 +21,12 @@ GALLERY_TILE = 2048
 
 # Queries of one product where whole rows are wanted: the least that can be held. A divisor of QUERY_TILE.
 ROW_TILE = 256
+
+# Queries: some that follow each other, or int64 positions of any.
+Rows = slice | np.ndarray
+
+# Unit roundoff of float32 and float64.
+SINGLE, DOUBLE = 2.0**-24, 2.0**-53
 
 # Length of an embedding: the products of longer ones may be more than float32 holds.
 LONGEST = 1e18
@@ -30,23 +38,37 @@ EXACT_AT_ONCE = 2**18
 class Tiles:
     """float32 similarities of queries and gallery: cosines, or minus squared distances; -inf where excluded.
 
+    Embeddings that share a long vector have cosines that differ by less than float32 tells of numbers near 1. What they
+    share is left out: with m near the gallery's mean, q.g is (q-m).(g-m) + m.(g-m) + q.m, of which the last is one
+    number for each query, and is not added. Where they share none, m is 0, and these are the cosines themselves.
+
     Args:
         queries: `[queries, dimensions]`; unit vectors for cosine.
         gallery: `[gallery, dimensions]`, on the same device.
         metric: of the model that made the embeddings.
         exclude: int64 `[pairs, 2]`, (query, gallery) positions that never count, by ascending query, each once.
+        whole: whether similarities are wanted whole, and of each image by itself.
 
     Raises:
         LapelError: an embedding is not finite or longer than `LONGEST`, or the shapes do not fit.
     """
 
-    def __init__(self, queries: Tensor, gallery: Tensor, metric: Metric, exclude: np.ndarray | None) -> None:
+    def __init__(
+        self, queries: Tensor, gallery: Tensor, metric: Metric, exclude: np.ndarray | None, whole: bool = False
+    ) -> None:
         check_embeddings(queries, gallery)
         self.given = queries, gallery
         self.queries, self.gallery, self.metric, self.exclude = queries.float(), gallery.float(), metric, exclude
-        if metric is Metric.euclidean:
-            offset = _common_offset(self.gallery)
-            self.queries, self.gallery = self.queries - offset, self.gallery - offset
+        self.whole = whole
+        self.copies = None if whole else many_copies(self.gallery)
+        self.lengths = self.queries.norm(dim=1), self.gallery.norm(dim=1).max()
+        self.offset = _common_offset(self.gallery)
+        if whole and metric is Metric.cosine:
+            self.offset = torch.zeros_like(self.offset)
+        self.shared = None
+        if self.offset.any():
+            self.queries, self.gallery = self.queries - self.offset, self.gallery - self.offset
+            self.shared = self._along_offset() if metric is Metric.cosine else None
         self.squares = self.gallery.square().sum(1)
 
     def __len__(self) -> int:
@@ -67,20 +89,26 @@ class Tiles:
         torch.mm(tile, gallery.T, out=found)
         if self.metric is Metric.euclidean:
             found.mul_(2).sub_(self.squares[part]).sub_(tile.square().sum(1, keepdim=True))
+        elif self.shared is not None:
+            found.add_(self.shared[part].float())
         self.leave_out(rows, part, found)
         return found
 
-    def leave_out(self, rows: slice, part: slice, found: Tensor) -> None:
+    def _along_offset(self) -> Tensor:
+        """float64 `[gallery]`: m.(g-m) of each image."""
+        offset = self.offset.double()
+        return torch.cat([(part.double() - offset) @ offset for part in self.given[1].split(GALLERY_TILE)])
+
+    def leave_out(self, rows: Rows, part: slice, found: Tensor) -> None:
         """-inf where pairs are excluded."""
         if self.exclude is None:
             return
-        first, last = np.searchsorted(self.exclude[:, 0], [rows.start, rows.stop])
-        pairs = self.exclude[first:last]
+        pairs = excluded_pairs(self.exclude, rows)
         pairs = pairs[(pairs[:, 1] >= part.start) & (pairs[:, 1] < part.stop)]
-        places = torch.from_numpy(pairs - [rows.start, part.start]).to(found.device)
+        places = torch.from_numpy(pairs - [0, part.start]).to(found.device)
         found[places[:, 0], places[:, 1]] = -torch.inf
 
-    def exact(self, rows: slice, positions: np.ndarray) -> np.ndarray:
+    def exact(self, rows: Rows, positions: np.ndarray) -> np.ndarray:
         """float64 `[rows, some]`: cosines, or minus distances, of queries and the gallery images at `positions`."""
         queries, gallery = self.given
         wide, places = queries[rows], torch.from_numpy(positions).to(gallery.device)
@@ -96,6 +124,21 @@ class Tiles:
             return (queries * near).sum(2)
         return -(queries - near).square().sum(2).sqrt()
 
+    def precise(self, rows: np.ndarray) -> Tensor:
+        """What `product` tells, in float64: `[rows, gallery]`, of queries at some positions and the whole gallery."""
+        offset = self.offset.double()
+        queries = self.given[0][torch.from_numpy(rows).to(self.gallery.device)].double() - offset
+        found = queries.new_empty(len(queries), len(self.gallery))
+        for part in self.parts():
+            gallery = self.given[1][part].double() - offset
+            torch.mm(queries, gallery.T, out=found[:, part])
+            if self.metric is Metric.euclidean:
+                found[:, part].mul_(2).sub_(gallery.square().sum(1)).sub_(queries.square().sum(1, keepdim=True))
+            elif self.shared is not None:
+                found[:, part].add_(self.shared[part])
+        self.leave_out(rows, slice(0, len(self.gallery)), found)
+        return found
+
     def rows(self, memory: float = DEFAULT_MEMORY) -> Iterator[tuple[int, Tensor]]:
         """(first query, `[some queries, gallery]`): whole rows; the tensor is written over by the next.
 
@@ -104,25 +147,86 @@ class Tiles:
         """
         step = ROW_TILE * max(1, int(min(memory * 2**20 / (4 * len(self.gallery) * ROW_TILE), len(self))))
         held = torch.empty(min(step, len(self)), len(self.gallery), device=self.gallery.device)
+        fill = self._fill if self.copies is None else _Copied(self, self.copies).fill
         for first in range(0, len(self), step):
             block = held[: len(self) - first]
             for top in range(0, len(block), ROW_TILE):
-                for part in self.parts():
-                    tile = slice(first + top, first + top + ROW_TILE)
-                    self.product(tile, part, block[top : top + ROW_TILE, part])
+                fill(slice(first + top, first + top + ROW_TILE), block[top : top + ROW_TILE])
             yield first, block
 
-    def error(self) -> Tensor:
-        """`[queries]`: how far a similarity may be from the exact one, at most.
+    def _fill(self, rows: slice, found: Tensor) -> None:
+        for part in self.parts():
+            self.product(rows, part, found[:, part])
 
-        A float32 product of n terms, summed in any order, is off by at most n u |q| |g| to first order, u = 2^-24
-        (Higham, "Accuracy and stability of numerical algorithms", 2002, section 3.1); twice that covers the rest.
+    def different(self, copies: Copies) -> tuple["Tiles", int]:
+        """The tiles of the different embeddings; and how many images, at most, a query is not to find of those left."""
+        exclude, more = copies.excluded(self.exclude)
+        first = torch.from_numpy(copies.first).to(self.gallery.device)
+        return Tiles(self.given[0], self.given[1][first], self.metric, exclude), more
+
+    def error(self, unit: float = SINGLE) -> Tensor:
+        """`[queries]`: how far a similarity may be from the one that `exact` tells, at most.
+
+        A product of n terms, summed in any order, is off by at most n u |q| |g| to first order, u = 2^-24 in float32
+        (Higham, "Accuracy and stability of numerical algorithms", 2002, section 3.1); twice that covers the rest. What
+        `exact` itself rounds counts, too, where little is left of the embeddings without what they share.
+
+        Args:
+            unit: u, of the numbers in which it is told.
         """
         lengths, longest = self.queries.norm(dim=1), self.squares.max().sqrt()
         terms = self.gallery.shape[1] + 4
-        if self.metric is Metric.cosine:
-            return 2 * terms * 2.0**-24 * lengths * longest
-        return 2 * terms * 2.0**-24 * (lengths + longest).square()
+        if self.metric is Metric.euclidean:
+            return 2 * terms * unit * (lengths + longest).square()
+        rounded = 2 * terms * DOUBLE * self.lengths[0] * self.lengths[1]
+        added = 0.0 if self.shared is None else 2 * unit * float(self.shared.abs().max())
+        return 2 * terms * unit * lengths * longest + added + rounded
+
+
+class _Copied:
+    """Whole rows of similarities, in which images of one embedding have one similarity to the last bit.
+
+    Args:
+        tiles: whose rows they are.
+        copies: of its gallery.
+    """
+
+    def __init__(self, tiles: Tiles, copies: Copies) -> None:
+        self.tiles, self.starts = tiles, copies.starts
+        self.members, self.of = (
+            torch.from_numpy(each).to(tiles.gallery.device) for each in (copies.members, copies.of)
+        )
+        self.different = tiles.different(copies)[0]
+        self.held = tiles.gallery.new_empty(ROW_TILE * GALLERY_TILE)
+
+    def fill(self, rows: slice, found: Tensor) -> None:
+        """Write the similarities `[rows, gallery]` of some queries."""
+        parts = self.different.parts()
+        for part in parts:
+            width = part.stop - part.start
+            one = self.different.product(rows, part, self.held[: len(found) * width].view(len(found), width))
+            if len(parts) == 1:
+                torch.index_select(one, 1, self.of, out=found)
+                continue
+            first, end = self.starts[[part.start, part.stop]].tolist()
+            for members in self.members[first:end].split(GALLERY_TILE):
+                found.index_copy_(1, members, one[:, self.of[members] - part.start])
+        self.tiles.leave_out(rows, slice(0, found.shape[1]), found)
+
+
+def excluded_pairs(exclude: np.ndarray, rows: Rows) -> np.ndarray:
+    """int64 `[pairs, 2]`: (number among some queries, gallery position) of what is excluded for them.
+
+    Args:
+        exclude: int64 `[pairs, 2]`, (query, gallery) positions, by ascending query.
+        rows: the queries.
+    """
+    if isinstance(rows, slice):
+        first, last = np.searchsorted(exclude[:, 0], [rows.start, rows.stop])
+        return exclude[first:last] - [rows.start, 0]
+    starts, ends = (np.searchsorted(exclude[:, 0], rows, side) for side in ("left", "right"))
+    places = numbered(ends - starts) + np.repeat(starts, ends - starts)
+    return np.column_stack([np.repeat(np.arange(len(rows)), ends - starts), exclude[places, 1]])
 
 
 def _common_offset(gallery: Tensor) -> Tensor:
