@@ -194,10 +194,9 @@ def packages() -> Iterator[ModuleType]:
 
 def hidden(package: ModuleType) -> list[str]:
     """Modules of a package that cannot be had as its attribute, since something else goes by their name."""
-    inside = [each.name for each in iter_modules(package.__path__)]
+    inside = [each.name for each in iter_modules(package.__path__) if each.name != "conf"]  # which Hydra alone reads
     for name in inside:
-        if name != "conf":
-            import_module(f"{package.__name__}.{name}")
+        import_module(f"{package.__name__}.{name}")
     exported = set(getattr(package, "__all__", []))
     shadowed = [name for name in inside if not isinstance(getattr(package, name), ModuleType)]
     return sorted({*shadowed, *(exported & set(inside))})

@@ -30,7 +30,7 @@ CONF = Path(__file__).parent.parent / "conf"
 
 # Config -> class of the library.
 LOSSES: dict[type, Any] = {
-    config: builder(f"objective/{name}")
+    config: next(each for each in builder(f"objective/{name}").__mro__ if each.__module__.startswith("pytorch_metric"))
     for name, config in choices_of("objective").items()
     if issubclass(config, LibraryLossConfig)
 }
