@@ -28,13 +28,61 @@ from lapel.training.steps import run_steps
 
 logger = logging.getLogger(__name__)
 
-# The sweep: its rates, the lowest and the highest as factors of optim.lr, and a loss's share in the smoothed curve.
+# The sweep: its rates, and the lowest and the highest as factors of optim.lr.
 RATES = 100
 LOWEST, HIGHEST = 1e-4, 1e2
-SMOOTHING = 0.1
 
-# The sweep ends where the smoothed loss is so many times its lowest.
+# The sweep ends where the running mean of the losses, of which the latest has so large a share, is so many times its
+# lowest.
+LATEST_SHARE = 0.1
 DIVERGED = 4.0
+
+# Widths, in decades of the rate, of the kernel by which losses are smoothed: to see where they are lowest, and how fast
+# they fall ahead of that.
+NARROW, WIDE = 0.25, 0.5
+
+# Rates that a slope is told from, at least.
+FEWEST = 6
+
+# By how many of its standard errors a fall counts as less steep than it looks, and has to stand out of the noise.
+CAUTION, SIGNIFICANT = 1.5, 2.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What lines, fitted about each rate, tell of the losses there.
+
+    Args:
+        losses: smoothed.
+        slopes: of the loss over the logarithm (to base 10) of the rate.
+        errors: standard errors of the slopes.
+    """
+
+    losses: np.ndarray
+    slopes: np.ndarray
+    errors: np.ndarray
+
+
+def fit(rates: np.ndarray, losses: np.ndarray, width: float) -> Fit:
+    """Local linear regression of losses on the logarithm of the rate, with a Gaussian kernel.
+
+    Cleveland, "Robust locally weighted regression and smoothing scatterplots", JASA 1979, of the first degree; unlike a
+    running mean it has no lag, and at the ends no more than their share. The noise of a loss is told from second
+    differences (Gasser, Sroka & Jennen-Steinmetz, Biometrika 1986), by their median.
+
+    Args:
+        rates: ascending.
+        losses: one of each.
+        width: standard deviation of the kernel, in decades.
+    """
+    steps = np.log10(rates)[None] - np.log10(rates)[:, None]
+    weights = np.exp(-0.5 * (steps / width) ** 2)
+    zeroth, first, second = (np.sum(weights * steps**power, axis=1) for power in range(3))
+    spread = zeroth * second - first**2
+    of_slope = (zeroth[:, None] * weights * steps - first[:, None] * weights) / spread[:, None]
+    of_loss = (second[:, None] * weights - first[:, None] * weights * steps) / spread[:, None]
+    noise = np.median(np.abs(np.diff(losses, 2))) / (0.6745 * math.sqrt(6))
+    return Fit(of_loss @ losses, of_slope @ losses, noise * np.sqrt(np.square(of_slope).sum(1)))
 
 
 @dataclass(frozen=True)
@@ -44,20 +92,33 @@ class Sweep:
     Args:
         rates: ascending.
         losses: of the batch that was trained on at each rate.
-        smooth: running mean of them, without bias to the first.
     """
 
     rates: np.ndarray
     losses: np.ndarray
-    smooth: np.ndarray
+
+    @property
+    def smooth(self) -> np.ndarray:
+        """The losses without their noise."""
+        return fit(self.rates, self.losses, NARROW).losses
 
     def suggestion(self) -> float:
-        """The rate at which the smoothed loss falls fastest, over the logarithm of the rate, ahead of its lowest."""
-        lowest = int(self.smooth.argmin())
-        if lowest < 2:
+        """The rate at which the loss falls fastest, over the logarithm of the rate, ahead of its lowest.
+
+        A slope counts by what is sure of it: at the ends, where few losses tell it, the noise of some would win.
+
+        Raises:
+            LapelError: the loss falls at no rate, or by no more than its noise.
+        """
+        if len(self.rates) < FEWEST or (ahead := int(self.smooth.argmin()) + 1) < FEWEST:
             raise LapelError("find_lr: the loss only rises: even the lowest rate tried is too high; lower optim.lr")
-        slopes = np.gradient(self.smooth[: lowest + 1], np.log(self.rates[: lowest + 1]))
-        return float(self.rates[int(slopes.argmin())])
+        found = fit(self.rates[:ahead], self.losses[:ahead], WIDE)
+        if not (found.slopes + SIGNIFICANT * found.errors < 0).any():
+            raise LapelError(
+                "find_lr: the loss falls at no rate by more than its noise; a larger data.batch_size may help, or "
+                "another optim.lr, about which rates are tried"
+            )
+        return float(self.rates[int((found.slopes + CAUTION * found.errors).argmin())])
 
 
 def find_lr(config: TrainConfig, folder: Path | None = None) -> float:
@@ -79,6 +140,10 @@ def find_lr(config: TrainConfig, folder: Path | None = None) -> float:
         raise LapelError("find_lr: looks on one device; leave out trainer.devices")
     folder = new_folder(f"{config.name}-find_lr") if folder is None else folder
     claim_folder(folder)
+    lowest, highest = config.optim.lr * LOWEST, config.optim.lr * HIGHEST
+    logger.info(
+        "find_lr: at most %d steps, at rates from %.2g to %.2g; nothing that is trained is kept", RATES, lowest, highest
+    )
     with undone_on_error(folder):
         swept = sweep(config)
         suggested = swept.suggestion()
@@ -94,7 +159,7 @@ def sweep(config: TrainConfig) -> Sweep:
     interrupt = Interrupt()
     rising = RisingRates(config.optim.lr, interrupt)
     run_steps(module, device, [interrupt, rising])
-    return Sweep(rising.wanted[: len(rising.losses)], np.array(rising.losses), np.array(rising.smooth))
+    return Sweep(rising.wanted[: len(rising.losses)], np.array(rising.losses))
 
 
 def _of_steps(config: TrainConfig, steps: int) -> TrainConfig:
@@ -119,8 +184,7 @@ class RisingRates(Callback):
         self.factors: list[float] = []  # of each group of weights, beside the highest
         self.parts: list[float] = []  # losses of the batches of a step so far
         self.losses: list[float] = []
-        self.smooth: list[float] = []
-        self.mean = 0.0
+        self.mean, self.lowest = 0.0, math.inf
         console = Console(stderr=True)
         self.progress = Progress(console=console, transient=True, disable=not console.is_terminal)
         self.task = self.progress.add_task("trying out rates", total=RATES)
@@ -160,9 +224,10 @@ class RisingRates(Callback):
 
     def _diverges_with(self, value: float) -> bool:
         self.losses.append(value)
-        self.mean += SMOOTHING * (value - self.mean)
-        self.smooth.append(self.mean / (1 - (1 - SMOOTHING) ** len(self.losses)))
-        return self.smooth[-1] > DIVERGED * min(self.smooth)
+        self.mean += LATEST_SHARE * (value - self.mean)
+        unbiased = self.mean / (1 - (1 - LATEST_SHARE) ** len(self.losses))
+        self.lowest = min(self.lowest, unbiased)
+        return unbiased > DIVERGED * self.lowest
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Take the bar away, also after an error."""
