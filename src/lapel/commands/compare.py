@@ -7,6 +7,7 @@ from typing import Any
 from lapel.commands.literal import literal_command
 from lapel.config.evaluation import CompareConfig, CompareFormat
 from lapel.errors import LapelError
+from lapel.files.tables import csv_text
 
 
 def _compare(config: CompareConfig, folders: list[str]) -> None:
@@ -25,7 +26,7 @@ def _print_compared(table: Any, config: CompareConfig) -> None:
     if config.format is CompareFormat.json:
         print(json.dumps(json.loads(table.to_json(orient="records", double_precision=10)), indent=2))
     elif config.format is CompareFormat.csv:
-        print(table.to_csv(index=False), end="")
+        print(csv_text(table), end="")
     else:
         print(markdown(table, config.metrics))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lapel.commands.terminal import log_to_terminal, print_version, told_in_one_line
 from lapel.errors import DataNotFoundError, LapelError
 from lapel.inspection.memory import remember, remembered
+from lapel.machine.console import printable_lines
 
 if TYPE_CHECKING:
     from lapel.config.catalog import CatalogConfig
@@ -43,7 +44,7 @@ def _run_data_action(action: str, overrides: list[str]) -> None:
         raise LapelError(f"{action}: must be one of {', '.join(DATA_ACTIONS)}, then overrides as in data=wardrobe")
     told = remembered(overrides) if action == "prepare" else None
     if told is not None:
-        print(told)
+        print(printable_lines(told))
         return
     from lapel.commands.hydra_app import quoted_arguments
     from lapel.config.composing import compose
@@ -82,7 +83,7 @@ def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) ->
     if action == "prepare":
         told = prepare.report(catalog)
         remember(overrides, told, prepare.watched(config.data), prepare.made(catalog))
-        print(told)
+        print(printable_lines(told))
         return
     folder = Path(config.out) if config.out else Path("reports") / name_of(config.data)
     if action == "check":

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from lapel.commands.hydra_app import hydra_command
 from lapel.config.evaluation import EvaluateConfig
+from lapel.machine.console import console
 
 
 def _evaluate(config: EvaluateConfig) -> float:
@@ -34,7 +34,7 @@ def _print_scores(result: dict[str, Any]) -> None:
             cells += [f"{value + cost[name]:.4f}", f"{cost[name]:+.4f}"] if name in cost else []
             cells += [f"{before[name]:.4f}", f"{value - before[name]:+.4f}"] if name in before else []
             table.add_row(name, f"{value:.4f}", *cells)
-    Console().print(table)
+    console().print(table)
     if times := result.get("milliseconds_per_query"):
         print(f"{protocol['search']}: {times['index']:.3f} ms per query, exact search {times['exact']:.3f}")
 

@@ -4,12 +4,12 @@ import logging
 import os
 import signal
 import sys
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
 from lapel.errors import InterruptedTrainingError, LapelError
+from lapel.machine.console import printable, printable_lines
 
 # Whether the user asked, by HYDRA_FULL_ERROR=1, for tracebacks in place of one line.
 FULL_ERRORS = os.environ.get("HYDRA_FULL_ERROR") == "1"
@@ -49,13 +49,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
 
 def tell(program: str, what: object) -> None:
     """One line on stderr, with nothing in it that a terminal would obey: names of a user's may hold anything."""
-    line = "".join(each if each.isprintable() else _escaped(each) for each in str(what))
-    print(f"{program}: {line}", file=sys.stderr)
-
-
-def _escaped(letter: str) -> str:
-    """A letter that is not shown as it stands, as Python writes it; blanks of other kinds are."""
-    return letter if unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+    print(f"{program}: {printable(what)}", file=sys.stderr)
 
 
 def print_version() -> None:
@@ -70,6 +64,10 @@ class CurrentStderr(logging.StreamHandler):
         """Write one record."""
         self.stream = sys.stderr
         super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As a text that a terminal shows, and does not obey."""
+        return printable_lines(super().format(record))
 
 
 def log_to_terminal() -> None:

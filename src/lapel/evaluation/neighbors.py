@@ -5,11 +5,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lapel.evaluation.protocols import Embedded, Protocol
 from lapel.files.writing import Staged
+from lapel.machine.console import progress
 from lapel.retrieval import NO_POSITION, Neighbors
 from lapel.retrieval.exact import nearest_by_tile
 
@@ -73,10 +72,8 @@ def _lines(protocol: Protocol, queries: np.ndarray, near: Neighbors) -> pa.Table
 
 def _watched(lists: Iterable[tuple[np.ndarray, Neighbors]], queries: int) -> Iterator[tuple[np.ndarray, Neighbors]]:
     """The lists, with their progress on a terminal."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("nearest neighbours", total=queries)
+    with progress() as bar:
+        task = bar.add_task("nearest neighbours", total=queries)
         for some, near in lists:
             yield some, near
-            progress.advance(task, len(some))
+            bar.advance(task, len(some))

@@ -9,6 +9,7 @@ from lapel.evaluation.evaluated import Evaluated
 from lapel.evaluation.neighbors import NEIGHBORS_FILE, exact_lists, write_neighbors
 from lapel.evaluation.reporting import report_content
 from lapel.evaluation.verification import ScoredPairs
+from lapel.files.tables import csv_text
 from lapel.files.writing import Staged, together
 from lapel.images.store import ImageStore
 from lapel.pictures.examples import examples, spread
@@ -52,7 +53,7 @@ def _write_tables(staged: Staged, found: Evaluated, tables: dict[str, pd.DataFra
     queries = pd.DataFrame({"row": rows, "item": found.catalog.items[rows], **found.scores.grades})
     queries.to_parquet(staged.file(QUERIES_FILE), index=False)
     for name, table in tables.items():
-        table.to_csv(staged.file(f"{name}.csv"), index=name == "confusion")
+        staged.file(f"{name}.csv").write_text(csv_text(table, index=name == "confusion"), encoding="utf-8", newline="")
 
 
 def _write_examples(staged: Staged, found: Evaluated, store: ImageStore) -> None:

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from lapel.catalog import Catalog, linked
 from lapel.config.catalog import CatalogConfig
 from lapel.config.data import Resize
+from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.pixels import PixelReader
+from lapel.machine.console import console
 from lapel.photos.decoding import fit
 from lapel.pictures.sheets import contact_sheet
 
@@ -104,22 +105,22 @@ def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
         catalog: what is audited.
         folder: where the files go.
     """
-    console = Console(width=max(100, Console().width))
+    terminal = console(least_width=100)
     reader = PixelReader(catalog, config.data)
     pictures = compared(catalog, reader)
     pairs = duplicate_pairs(pictures, config.bits, config.difference)
     found = {kind: group(catalog, pictures, pairs, kind) for kind in ("exact", "near")}
-    console.print(f"{catalog.name}: {len(catalog):,} images")
-    console.print(_summary(found))
-    console.print(_straddling(catalog))
+    terminal.print(f"{catalog.name}: {len(catalog):,} images")
+    terminal.print(_summary(found))
+    terminal.print(_straddling(catalog))
     table = pd.concat([each.table for each in found.values()], ignore_index=True)
     with written_whole(folder / "duplicates.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    console.print(f"every group: {folder / 'duplicates.csv'}")
+        temporary.write_text(csv_text(table), encoding="utf-8", newline="")
+    terminal.print(f"every group: {folder / 'duplicates.csv'}")
     if len(table):
         with written_whole(folder / "duplicates.png") as temporary:
             _sheet(table, reader).save(temporary, format="PNG")
-        console.print(f"contact sheet: {folder / 'duplicates.png'}")
+        terminal.print(f"contact sheet: {folder / 'duplicates.png'}")
 
 
 # -------------------------------------------------------------------------------------------------- finding
@@ -128,9 +129,9 @@ def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
 def compared(catalog: Catalog, reader: PixelReader) -> SmallPictures:
     """Every image of a catalogue, small."""
     small = np.empty((len(catalog), COMPARED, COMPARED, reader.channels), np.uint8)
-    console = Console(stderr=True)
+    terminal = console(stderr=True)
     rows = range(0, len(catalog), TILE)
-    for start in track(rows, "reading", console=console, transient=True, disable=not console.is_terminal):
+    for start in track(rows, "reading", console=terminal, transient=True, disable=not terminal.is_terminal):
         chunk = np.arange(start, min(start + TILE, len(catalog)))
         for row, pixels in zip(chunk, reader.read(chunk), strict=True):
             picture = pixels[0] if reader.channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
@@ -172,9 +173,9 @@ def duplicate_pairs(pictures: SmallPictures, bits: int, difference: float) -> np
     hashes = perceptual_hashes(pictures.pixels)
     least = hashes.shape[1] - 2 * bits - 0.5
     found = []
-    console = Console(stderr=True)
+    terminal = console(stderr=True)
     starts = range(0, len(hashes), TILE)
-    for start in track(starts, "comparing", console=console, transient=True, disable=not console.is_terminal):
+    for start in track(starts, "comparing", console=terminal, transient=True, disable=not terminal.is_terminal):
         agreement = hashes[start : start + TILE] @ hashes[start:].T
         pairs = np.argwhere(agreement > least) + start
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]

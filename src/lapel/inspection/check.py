@@ -4,16 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
 from rich.table import Table
 
 from lapel.catalog import SPLITS, Catalog
 from lapel.config.catalog import CatalogConfig
 from lapel.config.data import PhotosConfig
 from lapel.datasets.photos import allowed_bad, bad_photos
+from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.doubts import doubts
 from lapel.inspection.pixels import PixelReader
+from lapel.machine.console import console, printable
 from lapel.pictures.sheets import contact_sheet
 
 # Photos of a line of the contact sheet, and lines: one for each of the most frequent categories.
@@ -39,31 +40,31 @@ def check(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
         catalog: what is reported.
         folder: where `contact_sheet.png` goes.
     """
-    console = Console(width=max(100, Console().width))
-    console.print(
+    terminal = console(least_width=100)
+    terminal.print(
         f"{catalog.name}: {len(catalog):,} images, {len(catalog.item_names):,} items, "
         f"{len(catalog.category_names):,} categories"
     )
-    console.print(splits_table(catalog))
-    console.print(images_an_item(catalog))
+    terminal.print(splits_table(catalog))
+    terminal.print(images_an_item(catalog))
     if catalog.photos is not None:
-        console.print(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
-        console.print(f"decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
+        terminal.print(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
+        terminal.print(f"decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
     if catalog.split_file is not None:
-        console.print(f"split: {catalog.split_file}")
-    console.print(dropped_table(catalog))
+        terminal.print(f"split: {catalog.split_file}")
+    terminal.print(dropped_table(catalog))
     for line in [*bad_lines(catalog, config), *(f"doubtful: {doubt}" for doubt in doubts(catalog))]:
-        console.print(line)
+        terminal.print(line)
     if catalog.dropped:
         path = folder / LEFT_OUT_FILE
         rows = [(each.reason, name) for each in catalog.dropped for name in each.names]
         with written_whole(path) as temporary:
-            pd.DataFrame(rows, columns=["why", "image"]).to_csv(temporary, index=False)
-        console.print(f"all that is left out: {path}")
+            temporary.write_text(csv_text(pd.DataFrame(rows, columns=["why", "image"])), encoding="utf-8", newline="")
+        terminal.print(f"all that is left out: {path}")
     path = folder / "contact_sheet.png"
     with written_whole(path) as temporary:
         sheet(catalog, PixelReader(catalog, config.data)).save(temporary, format="PNG")
-    console.print(f"contact sheet: {path}")
+    terminal.print(f"contact sheet: {path}")
 
 
 def bad_lines(catalog: Catalog, config: CatalogConfig) -> list[str]:
@@ -76,7 +77,7 @@ def bad_lines(catalog: Catalog, config: CatalogConfig) -> list[str]:
     told = "goes on without them" if len(bad) <= allowed else "stops for them"
     limit = f"data.max_bad={config.data.max_bad} allows {allowed:,}"
     lines = [f"{len(bad):,} photos are missing or unreadable; {limit}: a training {told}"]
-    lines += [f"  {each}" for each in bad[:MOST_LISTED]]
+    lines += [f"  {printable(each)}" for each in bad[:MOST_LISTED]]
     return lines if len(bad) <= MOST_LISTED else [*lines, f"  and {len(bad) - MOST_LISTED:,} more"]
 
 
@@ -149,7 +150,8 @@ def dropped_table(catalog: Catalog) -> Table | str:
     table.add_column("for instance", overflow="fold")
     for dropped in catalog.dropped:
         more = "" if len(dropped.names) <= SHOWN else " …"
-        table.add_row(dropped.reason, f"{len(dropped.names):,}", ", ".join(dropped.names[:SHOWN]) + more)
+        names = ", ".join(printable(name) for name in dropped.names[:SHOWN])
+        table.add_row(dropped.reason, f"{len(dropped.names):,}", names + more)
     return table
 
 

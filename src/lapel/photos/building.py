@@ -25,12 +25,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lapel.config.data import Resize
 from lapel.errors import LapelError
 from lapel.files.cache import built_once
+from lapel.machine.console import progress
 from lapel.machine.cores import available_cores
 from lapel.photos.decoding import Box, channels_first, fingerprint, fit, open_photo, to_grey
 
@@ -201,13 +200,13 @@ def _fill(photos: Photos, name: str, folder: Path) -> None:
     sizes = np.zeros((count, 2), np.int32)
     fingerprints = np.zeros((count, FINGERPRINT_BYTES), np.uint8)
     bad: dict[int, str] = {}
-    with _progress() as progress:
-        task = progress.add_task(f"decoding {name}", total=count)
+    with progress() as bar:
+        task = bar.add_task(f"decoding {name}", total=count)
         for part in _decode_all(photos, folder / PIXELS_FILE, offset):
             rows = slice(part.start, part.start + len(part.sizes))
             sizes[rows], fingerprints[rows] = part.sizes, part.fingerprints
             bad |= part.bad
-            progress.advance(task, len(part.sizes))
+            bar.advance(task, len(part.sizes))
     np.save(folder / SIZES_FILE, sizes)
     np.save(folder / FINGERPRINTS_FILE, fingerprints)
     about = {
@@ -220,12 +219,6 @@ def _fill(photos: Photos, name: str, folder: Path) -> None:
         "bad": dict(sorted(bad.items())),
     }
     (folder / ABOUT_FILE).write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _allocate(path: Path, shape: tuple[int, ...]) -> int:

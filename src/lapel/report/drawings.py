@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from lapel.machine.console import printable
 from lapel.report.content import Content, MapPoints
 
 MATCH, OTHER, INK, FAINT = "#1a7f4b", "#c2413b", "#24292f", "#d0d7de"
@@ -228,16 +229,20 @@ def _map(content: Content, axes: Axes) -> None:
     rest = ~np.isin(points.groups, shown)
     size = float(np.clip(20_000 / max(1, len(points.coordinates)), 2, 30))
     if rest.any():
-        axes.scatter(*points.coordinates[rest].T, s=size, color=UNCOLOURED, linewidths=0, label="others")
+        axes.scatter(*points.coordinates[rest].T, s=size, color=UNCOLOURED, linewidths=0, label=OTHERS)
     for group in shown:
-        name = _short(points.names[group])
         axes.scatter(
-            *points.coordinates[points.groups == group].T, s=size, color=colours[group], linewidths=0, label=name
+            *points.coordinates[points.groups == group].T, s=size, color=colours[group], linewidths=0, label=str(group)
         )
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_axis_off()
     axes.set_title(f"{len(points.coordinates):,} images, by {points.method}", fontsize=10)
-    axes.legend(frameon=False, fontsize=7, markerscale=3, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.01))
+    legend = axes.legend(
+        frameon=False, fontsize=7, markerscale=3, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.01)
+    )
+    for text in legend.get_texts():  # not by labels: those that begin with an underscore are left out
+        if text.get_text() != OTHERS:
+            text.set_text(_short(points.names[int(text.get_text())]))
 
 
 def largest_groups(points: MapPoints) -> list[int]:
@@ -285,5 +290,5 @@ def _beside(axes: Axes, epochs: list[float], losses: list[float]) -> None:
 
 def _short(name: object) -> str:
     """A name as an axis has room for it; what would be read as a formula is not."""
-    told = " ".join(str(name).replace("$", r"\$").split())
+    told = printable(" ".join(str(name).replace("$", r"\$").split()))
     return told if len(told) <= 22 else told[:21] + "…"

@@ -22,6 +22,7 @@ from lapel.config.evaluation import Checkpoint, EvaluateConfig, Split
 from lapel.errors import LapelError
 from lapel.files.paths import LATEST, RUNS
 from lapel.files.writing import link_to
+from lapel.machine.console import printable_lines
 
 logger = logging.getLogger(__name__)
 
@@ -160,6 +161,10 @@ QUERIES_FILE = "queries.parquet"
 
 class _LogFile(logging.FileHandler):
     """A log whose own failure, on a full disk, is not another error."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As a text that a terminal shows, and does not obey, when somebody looks at the file."""
+        return printable_lines(super().format(record))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         """Nothing: what fills the disk fails, and is told."""

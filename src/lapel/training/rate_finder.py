@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
-from rich.console import Console
-from rich.progress import Progress
 
 from lapel.config.composing import to_plain
 from lapel.config.train import TrainConfig
 from lapel.errors import InterruptedTrainingError, LapelError
 from lapel.files.writing import write_yaml, written_whole
+from lapel.machine.console import progress
 from lapel.pictures.charts import curve
 from lapel.runs.folder import RATES_FILE, claim_folder, new_folder, undone_on_error
 from lapel.sampling import Batch
@@ -185,8 +184,7 @@ class RisingRates(Callback):
         self.parts: list[float] = []  # losses of the batches of a step so far
         self.losses: list[float] = []
         self.mean, self.lowest = 0.0, math.inf
-        console = Console(stderr=True)
-        self.progress = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self.progress = progress()
         self.task = self.progress.add_task("trying out rates", total=RATES)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -6,7 +6,6 @@
 import numpy as np
 import pandas as pd
 from PIL import Image
-from rich.console import Console
 from rich.progress import track
 
 from lapel.catalog import Catalog, stratified
@@ -14,6 +13,7 @@ from lapel.config.data import WardrobeConfig
 from lapel.datasets.wardrobe.drawing import draw
 from lapel.datasets.wardrobe.garments import CATEGORIES, Garment, design
 from lapel.errors import LapelError
+from lapel.machine.console import console
 
 __all__ = ["CATEGORIES", "Garment", "design", "draw", "load"]
 
@@ -95,9 +95,9 @@ def _pixels(config: WardrobeConfig, garments: list[Garment]) -> np.ndarray:
     side = max(config.size)
     pixels = np.empty((len(garments) * config.views, side, side, *colours), dtype=np.uint8)
     # One process is enough at two milliseconds a picture; several would need a guard around the caller's main.
-    console = Console(stderr=True)
+    terminal = console(stderr=True)
     rows = track(
-        range(len(pixels)), "drawing garments", console=console, transient=True, disable=not console.is_terminal
+        range(len(pixels)), "drawing garments", console=terminal, transient=True, disable=not terminal.is_terminal
     )
     for row in rows:
         item, view = divmod(row, config.views)

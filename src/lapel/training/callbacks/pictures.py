@@ -14,6 +14,7 @@ from torch.utils.tensorboard.summary import hparams
 from lapel.config.composing import flat, how_keys, to_plain
 from lapel.config.train import TrainConfig
 from lapel.losses import root, same_label, squared_distances
+from lapel.machine.console import printable
 from lapel.pictures.examples import examples, spread
 from lapel.retrieval import Scores
 from lapel.training.module import SimilarityModule
@@ -96,7 +97,7 @@ class Pictures:
         pixels = module.store.gather(rows).cpu().float() / 255
         thumbnails = F.interpolate(pixels, [THUMBNAIL, THUMBNAIL], mode="bilinear", antialias=True)
         names = [
-            [catalog.item_names[item], catalog.category_names[category]]
+            [printable(catalog.item_names[item]), printable(catalog.category_names[category])]
             for item, category in zip(catalog.items[rows], catalog.categories[rows], strict=True)
         ]
         self.writer.add_embedding(
