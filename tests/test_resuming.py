@@ -170,7 +170,7 @@ def test_what_a_resume_may_not_change_is_told(uninterrupted: Path) -> None:
 
 
 def test_a_resume_of_nothing_or_of_something_else_is_told(uninterrupted: Path, tmp_path: Path) -> None:
-    with pytest.raises(LapelError, match="resume=nowhere: is no run folder"):
+    with pytest.raises(LapelError, match="resume=nowhere: no such run folder"):
         lapel.compose("train", ["resume=nowhere"])
     run = tmp_path / "run"
     shutil.copytree(uninterrupted, run)

@@ -53,13 +53,17 @@ _ONE_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _QUOTED = re.compile(rf"{_ONE_QUOTED}(?:\s*,\s*{_ONE_QUOTED})*", re.DOTALL)
 
 
-def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool) -> Callable[[], None]:
+def hydra_command(
+    command: str, work: Callable[[Any], Any], keeps_folders: bool, check: Callable[[Any], None] | None = None
+) -> Callable[[], None]:
     """A command that composes its config on the command line, checks it, and works on it.
 
     Args:
         command: a key of `composed_commands()`.
         work: what is done with the config; its value goes to Hydra's sweeper.
         keeps_folders: whether each run has a folder of its own below `runs/`.
+        check: raises where the config cannot be carried out, for all that can be known without doing anything: of a
+            run that is shown and not begun, and of every trial of a sweep before the first one.
     """
     program = f"lapel-{command}"
     failed: list[int] = []
@@ -83,39 +87,55 @@ def hydra_command(command: str, work: Callable[[Any], Any], keeps_folders: bool)
     def run() -> None:
         with told_in_one_line(program):
             failed.clear()
-            _run(command, task, work, keeps_folders)
+            _run(command, task, work, keeps_folders, check)
             if failed:
                 raise LapelError(f"{len(failed)} trials failed: {', '.join(map(str, failed))}")
 
     return run
 
 
-def _run(command: str, task: Callable[[DictConfig], Any], work: Callable[[Any], Any], keeps_folders: bool) -> None:
+def _run(
+    command: str,
+    task: Callable[[DictConfig], Any],
+    work: Callable[[Any], Any],
+    keeps_folders: bool,
+    check: Callable[[Any], None] | None,
+) -> None:
     if "--version" in sys.argv[1:]:  # Hydra would print its own
         print_version()
         return
-    arguments = quoted_arguments(sys.argv[1:], command)
-    parser = get_args_parser()
-    parser.error = _raise_usage  # type: ignore[method-assign]  # argparse prints its whole usage
-    parsed = parser.parse_args(arguments)
+    parsed, arguments = _flags_first(quoted_arguments(sys.argv[1:], command))
     if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
         _start_hydra(command, task, arguments)
         return
     log_to_terminal()  # not before --info, which Hydra prints through a log of its own
     if parsed.multirun:
-        _run_sweep(command, task, arguments, parsed, keeps_folders)
+        _run_sweep(command, task, arguments, parsed, keeps_folders, check)
     else:
         _check_folder_options(parsed.overrides)
         config = compose(command, _but_folders(parsed.overrides))
         if getattr(config, "resume", None) is not None:
             _resume(config, work, parsed)
             return
+        if parsed.cfg and check is not None:
+            check(config)
         if keeps_folders and outer_rank() > 0:
             work(config)  # the first process makes the folder
             return
         if keeps_folders and not parsed.cfg and _value(RUN_FOLDER, parsed.overrides) is None:
             arguments.append(f"{RUN_FOLDER}='{new_folder(config.name)}'")
         _start_hydra(command, task, arguments)
+
+
+def _flags_first(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The arguments as Hydra's parser takes them, and in the order in which it does: flags, then all `key=value`."""
+    parser = get_args_parser()
+    parser.error = _raise_usage  # type: ignore[method-assign]  # argparse prints its whole usage
+    parsed = parser.parse_intermixed_args(arguments)
+    flags = list(arguments)
+    for each in parsed.overrides:
+        flags.remove(each)
+    return parsed, [*flags, *parsed.overrides]
 
 
 def _resume(config: Any, work: Callable[[Any], Any], parsed: argparse.Namespace) -> None:
@@ -134,6 +154,7 @@ def _run_sweep(
     arguments: list[str],
     parsed: argparse.Namespace,
     keeps_folders: bool,
+    check: Callable[[Any], None] | None,
 ) -> None:
     """Check every trial, run them, and point `latest` to the best; what began in none leaves nothing."""
     if parsed.cfg:
@@ -143,7 +164,7 @@ def _run_sweep(
     if processes_outside() > 1:
         raise LapelError("-m: a sweep starts its own processes: start it without torchrun or srun")
     _check_folder_options(parsed.overrides)
-    _check_trials(command, parsed.overrides)
+    _check_trials(command, parsed.overrides, check)
     given = _value(SWEEP_FOLDER, parsed.overrides)
     folder = Path(given) if given else new_folder("sweep") if keeps_folders else Path(tempfile.mkdtemp())
     if not given:
@@ -159,7 +180,7 @@ def _run_sweep(
             shutil.rmtree(folder)  # made here; a folder that the user named is never removed
 
 
-def _check_trials(command: str, overrides: list[str]) -> None:
+def _check_trials(command: str, overrides: list[str], check: Callable[[Any], None] | None) -> None:
     """Compose each combination of a plain sweep, so that a mistake in the last is told before the first one trains."""
     if _value("hydra/sweeper", overrides) is not None:
         return
@@ -169,7 +190,9 @@ def _check_trials(command: str, overrides: list[str]) -> None:
     except HydraException as error:
         raise LapelError(explain(error, composed_commands()[command])) from error
     for trial in trials if len(trials) <= MOST_CHECKED_TRIALS else trials[:1]:
-        compose(command, list(trial))
+        config = compose(command, list(trial))
+        if check is not None:
+            check(config)
 
 
 def _but_folders(overrides: list[str]) -> list[str]:
@@ -208,8 +231,6 @@ def _start_hydra(command: str, task: Callable[[DictConfig], Any], arguments: lis
 
 
 def _raise_usage(message: str) -> NoReturn:
-    if message.startswith("unrecognized arguments"):
-        message += "; flags, as -m, go before all key=value"
     raise LapelError(f"{message}; see --help")
 
 

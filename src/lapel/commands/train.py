@@ -1,10 +1,12 @@
 """lapel-train."""
 
+import json
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
 from lapel.commands.hydra_app import hydra_command
+from lapel.config.composing import to_plain
 from lapel.config.train import TrainConfig
 from lapel.machine.launchers import outer_rank
 
@@ -23,4 +25,18 @@ def _relative(folder: Path) -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
-main = hydra_command("train", _train, keeps_folders=True)
+checked: set[str] = set()
+
+
+def _check(config: TrainConfig) -> None:
+    """Raise where the encoder cannot be; trials of a sweep that share one ask once."""
+    from lapel.encoders.checking import check_encoder
+
+    plain = to_plain(config)
+    key = json.dumps([plain["encoder"], plain["data"]["size"], plain["data"]["channels"], plain["stages"]])
+    if key not in checked:
+        check_encoder(config)
+        checked.add(key)
+
+
+main = hydra_command("train", _train, keeps_folders=True, check=_check)

@@ -20,10 +20,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lapel.config.choices import CHOICES, kind_of
 from lapel.config.commands import composed_commands
-from lapel.config.options import Options, check_range
+from lapel.config.options import Options, allowed_range, check_range
 from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
-from lapel.files.paths import run_path
+from lapel.files.paths import run_folder
 from lapel.files.writing import read_yaml
 
 CONFIG_MODULE = "lapel.conf"
@@ -85,10 +85,7 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
         LapelError: there is no such run, or something else is to be changed.
     """
     folder = str(given["resume"])
-    file = run_path(folder) / "config.yaml"
-    if not file.is_file():
-        raise LapelError(f"resume={folder}: is no run folder: it has no config.yaml")
-    plain = read_yaml(file)
+    plain = read_yaml(run_folder("resume", folder) / "config.yaml")
     if plain.get("find_lr"):
         raise LapelError(f"resume={folder}: is a trial of learning rates (find_lr=true), and no training")
     for key, value in given.items():
@@ -179,8 +176,32 @@ def explain(error: Exception, command: type) -> str:
         return f"{error.override}: cannot be read as key=value; quote special characters, as in \"key='a (1), b'\""
     if "is not Optional" in f"{cause} {text}":
         return f"{key}: must not be null"
+    if key and (typed := _explain_type(key, cause or text, command)):
+        return typed
     reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
     return f"{key}: {reason}" if key else reason
+
+
+# What OmegaConf says of a value of another type: the value, and the type that it should have.
+_OTHER_TYPES = (
+    r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<type>Float|Integer)",
+    r"Value '(?P<value>.*)' is not a valid (?P<type>bool)",
+    r"Invalid value '(?P<value>.*)', expected one of \[(?P<type>.*)\]",
+)
+
+
+def _explain_type(key: str, said: str, command: type) -> str:
+    """A value of another type than its option: what is allowed there; empty where something else is said."""
+    match = next(filter(None, (re.search(each, said) for each in _OTHER_TYPES)), None)
+    if match is None:
+        return ""
+    whole = re.sub(r"\[\d+\]$", "", key)
+    metadata = dict(options_below(command)).get(whole, {})
+    bounds = allowed_range(metadata)
+    of_numbers = "" if bounds == "finite" else f", {bounds}"
+    names = {"Float": f"a number{of_numbers}", "Integer": f"a whole number{of_numbers}", "bool": "true or false"}
+    told = names.get(match["type"]) or f"one of {match['type']}"
+    return f"{key}={match['value']}: must be {told}"
 
 
 def escape_interpolation(text: str) -> str:

@@ -33,7 +33,7 @@ def option(
     return field(default=MISSING if default is NO_DEFAULT else default, metadata=metadata)
 
 
-def _allowed(metadata: Any) -> str:
+def allowed_range(metadata: Any) -> str:
     """The allowed range in words: "at least 1 and at most 8"."""
     words = [("above", "more than"), ("at_least", "at least"), ("at_most", "at most")]
     bounds = [f"{word} {metadata[key]}" for key, word in words if metadata.get(key) is not None]
@@ -55,7 +55,7 @@ def check_range(key: str, value: Any, metadata: Any) -> None:
     for number in value if isinstance(value, list | tuple | ListConfig) else [value]:
         bounded = isinstance(number, int | float) and not isinstance(number, bool)
         if bounded and not _in_range(number, metadata):
-            raise LapelError(f"{key}={value}: must be {_allowed(metadata)}")
+            raise LapelError(f"{key}={value}: must be {allowed_range(metadata)}")
 
 
 @dataclass

@@ -13,7 +13,7 @@ from lapel.config.composing import flat
 from lapel.config.evaluation import CompareConfig
 from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
-from lapel.files.paths import run_path
+from lapel.files.paths import CONFIG_FILE, run_folder, run_path
 from lapel.files.writing import read_yaml
 from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, RATES_FILE, SUMMARY_FILE, has_ended
 
@@ -91,13 +91,11 @@ def runs_in(name: str) -> list[Path]:
     folder = run_path(name)
     if (folder / RATES_FILE).is_file():
         raise LapelError(f"{name}: has tried out rates (find_lr), and trained nothing")
-    if (folder / "config.yaml").is_file():
+    if (folder / CONFIG_FILE).is_file():
         return [folder]
     below = sorted(each.parent for each in folder.glob("*/config.yaml") if not each.parent.is_symlink())
     found = [each for each in below if not (each / RATES_FILE).is_file()]
-    if not found:
-        raise LapelError(f"{name}: is no run, and no folder of runs")
-    return found
+    return found or [run_folder("run", name)]  # which tells that it is none
 
 
 def read_run(folder: Path, config: CompareConfig) -> ScoredRun:

@@ -1,10 +1,16 @@
-"""Paths as people give them. Imports nothing, so that what must start quickly can use it."""
+"""Paths as people give them. Imports next to nothing, so that what must start quickly can use it."""
 
 from pathlib import Path
+
+from lapel.errors import LapelError
 
 # The link to the newest run, and the folder beside which it stands.
 LATEST = "latest"
 RUNS = Path("runs")
+
+# What every run folder has; and how many runs are named where one is not found.
+CONFIG_FILE = "config.yaml"
+SHOWN = 5
 
 
 def user_path(text: str | Path) -> Path:
@@ -34,3 +40,28 @@ def run_path(text: str | Path) -> Path:
         if found.is_symlink():
             return found.joinpath(*rest)
     return path
+
+
+def run_folder(key: str, given: str | Path) -> Path:
+    """The folder of a run, as a person gives it.
+
+    Args:
+        key: of the option that names it.
+        given: its value.
+
+    Raises:
+        LapelError: there is no such folder, or it is none of a run's.
+    """
+    path = run_path(given)
+    if not path.is_dir():
+        raise LapelError(f"{key}={given}: no such run folder{_known_runs(path.parent)}")
+    if not (path / CONFIG_FILE).is_file():
+        trials = sorted(each.parent.name for each in path.glob(f"*/{CONFIG_FILE}"))
+        hint = f"; it is a sweep with the trials {', '.join(trials)}" if trials else _known_runs(path)
+        raise LapelError(f"{key}={given}: is no run folder: it has no {CONFIG_FILE}{hint}")
+    return path
+
+
+def _known_runs(parent: Path) -> str:
+    runs = sorted(each.name for each in parent.glob("*") if (each / CONFIG_FILE).is_file()) if parent.is_dir() else []
+    return f"; {parent} has {', '.join(runs[-SHOWN:])}" if runs else ""

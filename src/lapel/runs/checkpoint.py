@@ -17,7 +17,7 @@ from lapel.config.train import TrainConfig
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
-from lapel.files.paths import run_path
+from lapel.files.paths import run_folder
 from lapel.files.tensors import load_plain
 from lapel.files.writing import opened, written_whole
 from lapel.runs.folder import CHECKPOINTS
@@ -84,20 +84,23 @@ class TrainedRun:
         return encoder.eval()
 
 
-def open_run(folder: str, which: Checkpoint) -> TrainedRun:
+def open_run(folder: str, which: Checkpoint, key: str = "run") -> TrainedRun:
     """A run's checkpoint with the config it carries.
+
+    Args:
+        folder: of the run, as a person gives it.
+        which: of its checkpoints.
+        key: of the option that names the folder.
 
     Raises:
         LapelError: the folder or the checkpoint is missing, cannot be read, or is not lapel's.
     """
-    run = run_path(folder)
-    if not run.is_dir():
-        raise LapelError(f"run={folder}: no such run folder{_known_runs(run.parent)}")
+    run = run_folder(key, folder)
     path = run / CHECKPOINTS / f"{which.name}.ckpt"
     if not path.is_file():
-        trials = sorted(each.parent.name for each in run.glob(f"*/{CHECKPOINTS}"))
-        hint = f"it is a sweep with the trials {', '.join(trials)}" if trials else "has training ended its first epoch?"
-        raise LapelError(f"run={folder}: has no {CHECKPOINTS}/{which.name}.ckpt; {hint}")
+        raise LapelError(
+            f"{key}={folder}: has no {CHECKPOINTS}/{which.name}.ckpt; has training ended its first epoch?"
+        )
     checkpoint = load_checkpoint(path)
     try:
         own, weights = checkpoint[LAPEL_KEY], checkpoint["state_dict"]
@@ -128,11 +131,6 @@ def _losses(weights: dict[str, torch.Tensor], averaged: bool) -> dict[str, torch
         return _below(weights, f"{AVERAGED}losses.")
     found = (name.partition(".loss.") for name in _below(weights, "objectives."))
     return {f"{name}.{rest}": weights[f"objectives.{name}{part}{rest}"] for name, part, rest in found if part}
-
-
-def _known_runs(parent: Path) -> str:
-    runs = sorted(each.name for each in parent.glob("*") if (each / "config.yaml").is_file()) if parent.is_dir() else []
-    return f"; {parent} has {', '.join(runs[-5:])}" if runs else ""
 
 
 def told_of(seen: Seen) -> dict[str, Any]:

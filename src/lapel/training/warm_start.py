@@ -45,8 +45,5 @@ def begin_with(encoder: Encoder, origin: str) -> None:
 def _encoder_state(origin: str) -> dict[str, torch.Tensor]:
     folder = run_path(origin)
     if not (folder / MANIFEST_FILE).is_file():
-        try:
-            return open_run(origin, Checkpoint.best).state
-        except LapelError as error:
-            raise LapelError(f"init={origin}: {str(error).removeprefix(f'run={origin}: ')}") from error
+        return open_run(origin, Checkpoint.best, key="init").state
     return load(folder).encoder.state_dict()
