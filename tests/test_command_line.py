@@ -1,6 +1,7 @@
 """The commands as a person types them: what they print, how they fail, and file names with any character."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def test_a_run_without_checkpoint_is_named(run) -> None:
     Path("empty").mkdir()
     code, _, error = run("evaluate", "run=empty")
     assert code == 2
-    assert "run=empty: has no checkpoints/best.ckpt" in told_once(error)
+    assert "run=empty: is no run folder: it has no config.yaml" in told_once(error)
 
 
 def test_a_checkpoint_that_is_cut_short_is_told(run, trained_run: Path) -> None:
@@ -235,6 +236,101 @@ def test_a_sweep_goes_on_after_a_failed_trial_and_latest_shows_the_best(run) -> 
     assert sorted(each.name for each in summaries) == ["0", "2"]
     best = max(summaries, key=lambda trial: summaries[trial]["monitored"])
     assert Path("latest").resolve() == best.resolve()
+
+
+@pytest.mark.slow
+def test_a_launchers_workers_tell_failed_trials_as_this_process_does(working_folder: Path) -> None:
+    """Whose process knows nothing of theirs, and whose environment they have."""
+    command = [
+        sys.executable,
+        str(Path(__file__).parent.parent / "train.py"),
+        "-m",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        *SMALL,
+    ]
+    command += ["data.batch_size=64,99999", "hydra.sweep.dir=sweep", "trainer.threads=1"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, cwd=working_folder)
+    assert ended.returncode == 2
+    assert "trial 1: data.batch_size=99999: the training part has only" in ended.stderr
+    assert "1 trials failed: 1" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "best val map@r" in ended.stderr
+    assert "the training part has only" in (working_folder / "sweep" / "failed" / "1").read_text()
+    assert (working_folder / "latest").resolve() == (working_folder / "sweep" / "0").resolve()
+
+
+def test_what_hydra_is_asked_for_is_not_what_a_trial_sees(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+
+    def train(*_: object) -> float:
+        seen.append(os.environ.get("HYDRA_FULL_ERROR"))
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.setattr("lapel.training.train", train)
+    code, _, error = run("train", "-m", *SMALL, "seed=0,1")
+    assert code == 2
+    assert "trial 0: ZeroDivisionError: a mistake" in error
+    assert "2 trials failed: 0, 1" in error
+    assert seen == [None, None]
+    assert "HYDRA_FULL_ERROR" not in os.environ
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optim.lr=abc", "optim.lr=abc: must be a number, more than 0"),
+        ("trainer.max_epochs=1.5", "trainer.max_epochs=1.5: must be a whole number, at least 1"),
+        ("encoder.widths=[8,x]", "encoder.widths[1]=x: must be a whole number, at least 1"),
+        ("trainer.compile=maybe", "trainer.compile=maybe: must be true or false"),
+        ("data.resize=fold", "data.resize=fold: must be one of squash, pad"),
+        ("optim.lr=[1]", "optim.lr=[1]: must be a number, more than 0"),
+        ("optim.lr=null", "optim.lr: must not be null"),
+    ],
+)
+def test_a_value_of_another_type_says_what_is_allowed(run, override: str, told: str) -> None:
+    code, _, error = run("train", *SMALL, override)
+    assert code == 2
+    assert told in told_once(error)
+
+
+@pytest.mark.parametrize(
+    ("command", "key"), [("train", "resume"), ("train", "init"), ("evaluate", "run"), ("export", "run")]
+)
+def test_a_missing_run_is_told_in_the_same_words_everywhere(run, command: str, key: str) -> None:
+    assert f"{key}=nowhere: no such run folder" in told_once(run(command, f"{key}=nowhere")[2])
+    Path("empty").mkdir()
+    assert f"{key}=empty: is no run folder: it has no config.yaml" in told_once(run(command, f"{key}=empty")[2])
+
+
+def test_flags_may_stand_anywhere(run) -> None:
+    """A folder of configs becomes an override that nobody typed, and is not what is complained of."""
+    Path("mine/variant").mkdir(parents=True)
+    Path("mine/variant/own.yaml").write_text(
+        "defaults:\n  - /schema/variant/base@_here_\n  - /objective@objectives.pair: contrastive\n  - _self_\n"
+        "name: own\nmetric: euclidean\n"
+    )
+    for arguments in (
+        ["--config-dir", "mine", "variant=own", "--cfg", "job"],
+        ["variant=own", "--cfg", "job", "--config-dir", "mine"],
+        ["--cfg", "job", "--config-dir", "mine", "variant=own"],
+    ):
+        code, printed, error = run("train", *arguments)
+        assert code == 0, error
+        assert "name: own" in printed
+    error = told_once(run("train", "--nonsense", "variant=siam")[2])
+    assert "--nonsense" in error
+    assert "searchpath" not in error
+
+
+def test_cfg_checks_the_encoder_too(run) -> None:
+    error = told_once(run("train", "--cfg", "job", "encoder=trunk", "encoder.name=test_vit", "data.size=30")[2])
+    assert "cannot take images of data.size=30x30: sides must be multiples of 16 and 16" in error
+    code, _, error = run("train", "-m", "encoder=trunk", "encoder.name=test_vit", "data.size=32,30")
+    assert code == 2
+    assert "cannot take images of data.size=30x30" in told_once(error)
+    assert not Path("runs").exists()
 
 
 def test_a_mistake_in_the_last_trial_is_told_before_the_first_one_trains(run) -> None:

@@ -24,3 +24,13 @@ class NothingToScoreError(LapelError):
 
 class DataNotFoundError(LapelError):
     """A data set is nowhere to be had; what is there but damaged is another error."""
+
+
+def why(error: BaseException) -> str:
+    """What an exception says, in one line: files that fail by name, what is unforeseen by kind."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    said = " ".join(str(error).split())
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror or said
+    return said if isinstance(error, LapelError) else f"{type(error).__name__}: {said}".rstrip(": ")

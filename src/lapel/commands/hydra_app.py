@@ -10,7 +10,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -24,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lapel.commands.terminal import FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
+from lapel.commands.terminal import FOR_HYDRA, FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
 from lapel.config.commands import composed_commands
 from lapel.config.composing import (
     CONFIG_MODULE,
@@ -39,7 +40,7 @@ from lapel.config.composing import (
     to_config,
     to_plain,
 )
-from lapel.errors import InterruptedTrainingError, LapelError
+from lapel.errors import InterruptedTrainingError, LapelError, why
 from lapel.machine.launchers import outer_rank, processes_outside
 from lapel.runs.folder import best_finished, new_folder, point_latest
 
@@ -47,6 +48,9 @@ logger = logging.getLogger(__name__)
 
 # A sweep of more trials is not composed as a whole before it starts: that takes a third of a second each.
 MOST_CHECKED_TRIALS = 100
+
+# Folder of a sweep with a line for each trial that failed.
+FAILED = "failed"
 
 # One quoted text, or several to sweep over.
 _ONE_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
@@ -66,11 +70,11 @@ def hydra_command(
             run that is shown and not begun, and of every trial of a sweep before the first one.
     """
     program = f"lapel-{command}"
-    failed: list[int] = []
 
     def task(composed: DictConfig) -> Any:
         # Here, not outside: an exception that leaves the task makes Hydra print lines of its own, and ends a sweep.
-        with told_in_one_line(program):
+        with _as_asked(), told_in_one_line(program):
+            log_to_terminal()  # a launcher's worker has not begun with it
             context = HydraConfig.get()
             if context.mode is not RunMode.MULTIRUN:
                 return work(to_config(composed))
@@ -79,19 +83,37 @@ def hydra_command(
                 return work(to_config(composed))
             except InterruptedTrainingError:
                 raise
-            except LapelError as error:
-                failed.append(context.job.num)
-                tell(program, f"error: trial {context.job.num}: {error}")
+            except Exception as error:
+                if FULL_ERRORS:
+                    raise
+                tell(program, f"error: trial {context.job.num}: {why(error)}")
+                _note_failed(Path(context.sweep.dir), context.job.num, why(error))
                 return float("nan")
 
     def run() -> None:
         with told_in_one_line(program):
-            failed.clear()
             _run(command, task, work, keeps_folders, check)
-            if failed:
-                raise LapelError(f"{len(failed)} trials failed: {', '.join(map(str, failed))}")
 
     return run
+
+
+@contextmanager
+def _as_asked() -> Iterator[None]:
+    """Have HYDRA_FULL_ERROR as the user has set it, or not, where it was set for Hydra's sake: workers inherit it."""
+    if FULL_ERRORS or FOR_HYDRA not in os.environ:
+        yield
+        return
+    del os.environ["HYDRA_FULL_ERROR"]
+    try:
+        yield
+    finally:
+        os.environ["HYDRA_FULL_ERROR"] = "1"
+
+
+def _note_failed(sweep: Path, trial: int, reason: str) -> None:
+    """Leave word of a failed trial for the process that started the sweep, in which it may not have run."""
+    (sweep / FAILED).mkdir(parents=True, exist_ok=True)
+    (sweep / FAILED / str(trial)).write_text(f"{reason}\n")
 
 
 def _run(
@@ -169,15 +191,25 @@ def _run_sweep(
     folder = Path(given) if given else new_folder("sweep") if keeps_folders else Path(tempfile.mkdtemp())
     if not given:
         arguments.append(f"{SWEEP_FOLDER}='{folder}'")
+    shutil.rmtree(folder / FAILED, ignore_errors=True)  # of an earlier sweep in a folder that the user named
+    failed: list[int] = []
     try:
         _start_hydra(command, task, arguments)
     finally:
+        failed = sorted(int(each.name) for each in (folder / FAILED).glob("*"))
         best = best_finished(folder) if keeps_folders else None
         if best:
             point_latest(best)
             logger.info("best trial: %s", best)
-        elif not given and (not keeps_folders or not any(each.is_dir() for each in folder.iterdir())):
+        elif not given and not (keeps_folders and _has_trials(folder)):
             shutil.rmtree(folder)  # made here; a folder that the user named is never removed
+    if failed:
+        raise LapelError(f"{len(failed)} trials failed: {', '.join(map(str, failed))}")
+
+
+def _has_trials(folder: Path) -> bool:
+    """Whether a trial has left something in a sweep's folder."""
+    return any(each.is_dir() and each.name != FAILED for each in folder.iterdir())
 
 
 def _check_trials(command: str, overrides: list[str], check: Callable[[Any], None] | None) -> None:
@@ -220,14 +252,15 @@ def _value(key: str, overrides: list[str]) -> str | None:
 def _start_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:
     """Hand over to Hydra, whose errors become one line."""
     sys.argv[1:] = arguments
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints several lines of its own and exits
+    if not FULL_ERRORS:  # else Hydra prints several lines of its own and exits
+        os.environ |= {"HYDRA_FULL_ERROR": "1", FOR_HYDRA: "1"}
     try:
         hydra.main(version_base=HYDRA_VERSION_BASE, config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(task)()
     except (HydraException, OmegaConfBaseException) as error:
         raise LapelError(explain(error, composed_commands()[command])) from error
     finally:
         if not FULL_ERRORS:
-            del os.environ["HYDRA_FULL_ERROR"]
+            del os.environ["HYDRA_FULL_ERROR"], os.environ[FOR_HYDRA]
 
 
 def _raise_usage(message: str) -> NoReturn:

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from lapel.errors import InterruptedTrainingError, LapelError
+from lapel.errors import InterruptedTrainingError, LapelError, why
 from lapel.machine.console import printable, printable_lines
 
+# Says that HYDRA_FULL_ERROR was set by a command of lapel's, to have errors from Hydra as they are.
+FOR_HYDRA = "LAPEL_ASKS_HYDRA"
+
 # Whether the user asked, by HYDRA_FULL_ERROR=1, for tracebacks in place of one line.
-FULL_ERRORS = os.environ.get("HYDRA_FULL_ERROR") == "1"
+FULL_ERRORS = os.environ.get("HYDRA_FULL_ERROR") == "1" and FOR_HYDRA not in os.environ
 
 EXIT_BAD_INPUT = 2
 EXIT_SIGNALLED = 128  # plus the number of the signal, as shells have it
@@ -42,8 +45,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
         tell(program, f"error: {error}")
         raise SystemExit(EXIT_BAD_INPUT) from None
     except OSError as error:  # a full disk, a folder that may not be written
-        where = f"{error.filename}: " if error.filename else ""
-        tell(program, f"error: {where}{error.strerror or error}")
+        tell(program, f"error: {why(error)}")
         raise SystemExit(EXIT_BAD_INPUT) from None
 
 

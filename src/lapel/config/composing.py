@@ -23,7 +23,7 @@ from lapel.config.commands import composed_commands
 from lapel.config.options import Options, allowed_range, check_range
 from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
-from lapel.files.paths import run_folder
+from lapel.files.paths import CONFIG_FILE, run_folder
 from lapel.files.writing import read_yaml
 
 CONFIG_MODULE = "lapel.conf"
@@ -85,7 +85,10 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
         LapelError: there is no such run, or something else is to be changed.
     """
     folder = str(given["resume"])
-    plain = read_yaml(run_folder("resume", folder) / "config.yaml")
+    file = run_folder("resume", folder) / CONFIG_FILE
+    if not file.is_file():
+        raise LapelError(f"resume={folder}: is no run folder: it has no {CONFIG_FILE}")
+    plain = read_yaml(file)
     if plain.get("find_lr"):
         raise LapelError(f"resume={folder}: is a trial of learning rates (find_lr=true), and no training")
     for key, value in given.items():

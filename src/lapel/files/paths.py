@@ -8,8 +8,8 @@ from lapel.errors import LapelError
 LATEST = "latest"
 RUNS = Path("runs")
 
-# What every run folder has; and how many runs are named where one is not found.
-CONFIG_FILE = "config.yaml"
+# What a run folder has; and how many runs are named where one is not found.
+CONFIG_FILE, CHECKPOINTS = "config.yaml", "checkpoints"
 SHOWN = 5
 
 
@@ -55,13 +55,18 @@ def run_folder(key: str, given: str | Path) -> Path:
     path = run_path(given)
     if not path.is_dir():
         raise LapelError(f"{key}={given}: no such run folder{_known_runs(path.parent)}")
-    if not (path / CONFIG_FILE).is_file():
-        trials = sorted(each.parent.name for each in path.glob(f"*/{CONFIG_FILE}"))
+    if not is_run(path):
+        trials = sorted(each.name for each in path.glob("*") if is_run(each))
         hint = f"; it is a sweep with the trials {', '.join(trials)}" if trials else _known_runs(path)
         raise LapelError(f"{key}={given}: is no run folder: it has no {CONFIG_FILE}{hint}")
     return path
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run's, or what somebody has kept of one."""
+    return (folder / CONFIG_FILE).is_file() or (folder / CHECKPOINTS).is_dir()
+
+
 def _known_runs(parent: Path) -> str:
-    runs = sorted(each.name for each in parent.glob("*") if (each / CONFIG_FILE).is_file()) if parent.is_dir() else []
+    runs = sorted(each.name for each in parent.glob("*") if is_run(each)) if parent.is_dir() else []
     return f"; {parent} has {', '.join(runs[-SHOWN:])}" if runs else ""

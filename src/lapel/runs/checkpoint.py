@@ -98,9 +98,7 @@ def open_run(folder: str, which: Checkpoint, key: str = "run") -> TrainedRun:
     run = run_folder(key, folder)
     path = run / CHECKPOINTS / f"{which.name}.ckpt"
     if not path.is_file():
-        raise LapelError(
-            f"{key}={folder}: has no {CHECKPOINTS}/{which.name}.ckpt; has training ended its first epoch?"
-        )
+        raise LapelError(f"{key}={folder}: has no {CHECKPOINTS}/{which.name}.ckpt; has training ended its first epoch?")
     checkpoint = load_checkpoint(path)
     try:
         own, weights = checkpoint[LAPEL_KEY], checkpoint["state_dict"]

@@ -20,13 +20,11 @@ from typing import Any
 
 from lapel.config.evaluation import Checkpoint, EvaluateConfig, Split
 from lapel.errors import LapelError
-from lapel.files.paths import LATEST, RUNS
+from lapel.files.paths import CHECKPOINTS, LATEST, RUNS
 from lapel.files.writing import link_to
 from lapel.machine.console import printable_lines
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINTS = "checkpoints"
 
 # What is known of a training, with how it ended: by its last step, for want of a better score, or before, asked or not.
 SUMMARY_FILE = "train.json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lapel.config.train import TrainConfig
-from lapel.errors import InterruptedTrainingError, LapelError
+from lapel.errors import InterruptedTrainingError, LapelError, why
 from lapel.files.writing import write_json
 from lapel.runs.folder import INTERRUPTED, SUMMARY_FILE, is_started, read_train_summary
 
@@ -18,16 +18,6 @@ def end_of(error: BaseException) -> str:
     """`interrupted` where somebody asked for it, else `failed`."""
     asked = isinstance(error, InterruptedTrainingError | KeyboardInterrupt | SystemExit)
     return INTERRUPTED if asked else FAILED
-
-
-def why(error: BaseException) -> str:
-    """What an exception says, in one line."""
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    said = " ".join(str(error).split())
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return said if isinstance(error, LapelError) else f"{type(error).__name__}: {said}".rstrip(": ")
 
 
 @contextmanager
