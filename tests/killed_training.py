@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 import lapel
-from lapel.runs.checkpoint import AtomicCheckpointIO
 from lapel.training.callbacks import Keeper, Pictures
+from lapel.training.checkpoint_files import AtomicCheckpointIO
 from lapel.training.module import SimilarityModule
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from lapel import datasets
 from lapel.catalog import Catalog
@@ -19,7 +18,6 @@ from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
 from lapel.files.paths import run_folder
 from lapel.files.tensors import load_plain
-from lapel.files.writing import opened, written_whole
 from lapel.runs.folder import CHECKPOINTS
 
 # Key of a checkpoint under which lapel keeps its own things, all of them plain containers.
@@ -27,19 +25,6 @@ LAPEL_KEY = "lapel"
 
 # Where the running mean of the weights is, which goes before them.
 AVERAGED = "averaged.means.module."
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's checkpoint files, written under a temporary name in its own folder, then renamed.
-
-    Lightning's own writer stages the file in the system's temporary folder: across file systems it ends in a copy.
-    """
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; a process killed meanwhile leaves the old file."""
-        del storage_options  # of remote file systems
-        with written_whole(Path(path)) as temporary, opened(temporary) as file:
-            torch.save(checkpoint, file)
 
 
 @dataclass(frozen=True)

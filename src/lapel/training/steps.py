@@ -19,7 +19,7 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from lapel.config.train import TrainConfig
 from lapel.config.trainer import DistributedStrategy, Precision
 from lapel.machine.devices import choose_precision
-from lapel.runs.checkpoint import AtomicCheckpointIO
+from lapel.training.checkpoint_files import AtomicCheckpointIO
 from lapel.training.module import SimilarityModule
 
 LIGHTNINGS_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed", Precision.fp16: "16-mixed"}

@@ -1,6 +1,8 @@
 """What TensorBoard shows besides curves: distances, queries with their matches, the embeddings, the config."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -100,6 +102,7 @@ class Pictures:
             [printable(catalog.item_names[item]), printable(catalog.category_names[category])]
             for item, category in zip(catalog.items[rows], catalog.categories[rows], strict=True)
         ]
+        shutil.rmtree(Path(self.writer.log_dir) / f"{module.steps_done:05}" / "val", ignore_errors=True)  # of before
         self.writer.add_embedding(
             few_dimensions(embeddings[chosen].cpu()),
             metadata=names,
