@@ -1,6 +1,7 @@
 # make train   sets everything up, trains, evaluates, exports, searches, and says where each thing is
 # make test    sets everything up, checks the code, runs the tests, and tells which share of the lines they reach
 # make test-all  likewise, with the slow tests: real trainings, every format, kills, browsers, the commands of the docs
+# make fuzz    random photos, tables, trees and archives, many more than test-all makes
 #
 # make train ARGS="seed=1 variant=triplet" passes overrides to train.py; make test ARGS="-k index" options to pytest.
 
@@ -14,7 +15,7 @@ REACHED := .venv/.reached.json
 AT_LEAST := $(if $(ARGS),,--fail-under 90)
 PYTHON_FILES := src tests bench scripts conf train.py evaluate.py export.py
 
-.PHONY: train test test-all lint format clean
+.PHONY: train test test-all fuzz lint format clean
 
 train: $(READY)
 	@.venv/bin/python scripts/quickstart.py $(ARGS)
@@ -25,6 +26,9 @@ test: lint
 
 test-all: lint
 	@.venv/bin/python -m pytest -m "slow or not slow" $(EVERY_CORE) $(ARGS)
+
+fuzz: $(READY_DEV)
+	@LAPEL_FUZZ=full .venv/bin/python -m pytest -m slow tests/test_fuzz.py $(EVERY_CORE) $(ARGS)
 
 lint: $(READY_DEV)
 	@.venv/bin/ruff check $(PYTHON_FILES)

@@ -1,8 +1,26 @@
 """The one exception for what the user can mend: a command prints it as one line and exits with code 2."""
 
+import unicodedata
+
+
+def printable(text: object) -> str:
+    """A text with nothing in it that ends a line or that a terminal obeys: that is written as Python writes it."""
+    return "".join(each if each.isprintable() else _escaped(each) for each in str(text))
+
+
+def _escaped(letter: str) -> str:
+    """A letter that is not shown as it stands, as Python writes it; blanks of other kinds are."""
+    return letter if unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
+
 
 class LapelError(Exception):
-    """Bad input: the message is one line that names the thing, where it is, and what is allowed."""
+    """Bad input: the message is one line that names the thing, where it is, and what is allowed.
+
+    Names in it may hold anything, and are escaped.
+    """
+
+    def __init__(self, told: str) -> None:
+        super().__init__(printable(told))
 
 
 class InterruptedTrainingError(LapelError):

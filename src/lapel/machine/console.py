@@ -3,27 +3,20 @@
 rich reads `[red]`, `:smile:` and numbers as its own signs, and a terminal obeys escape sequences; here neither does.
 """
 
-import unicodedata
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from lapel.errors import printable
 
-def printable(text: object) -> str:
-    """A text with nothing in it that a terminal would obey: such letters are written as Python writes them."""
-    return "".join(each if each.isprintable() else _escaped(each) for each in str(text))
+__all__ = ["PlainConsole", "console", "printable", "printable_lines", "progress"]
 
 
 def printable_lines(text: object) -> str:
     """As `printable`, of a text of several lines."""
     return "\n".join(printable(line) for line in str(text).split("\n"))
-
-
-def _escaped(letter: str) -> str:
-    """A letter that is not shown as it stands, as Python writes it; blanks of other kinds are."""
-    return letter if unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
 
 
 class PlainConsole(Console):
