@@ -20,6 +20,7 @@ from lapel.config.data import DataConfig
 from lapel.datasets import load as load_data
 from lapel.datasets.photos import allowed_bad
 from lapel.errors import LapelError
+from lapel.training.process import prepare
 
 ROWS = 24
 
@@ -131,6 +132,21 @@ def test_a_suffix_that_names_lack_is_told_and_can_be_given(shop: Path) -> None:
     write(shop, [f"img/p{row}" if row < 9 else f"img/p{row}.png" for row in range(ROWS)])
     with pytest.raises(LapelError, match=r"9 of them lack .png, the first is img/p0: data.suffix=.png adds it"):
         load_shop(shop)
+
+
+def test_a_root_that_is_one_folder_higher_is_told(shop: Path) -> None:
+    with pytest.raises(LapelError, match=r"it is in shop: data.root=.*shop names that"):
+        load("data=table", f"data.table={shop / 'shop.csv'}", f"data.root={shop.parent}")
+
+
+@pytest.mark.parametrize("left_out", [True, False])
+def test_a_training_says_what_is_left_out(left_out: bool, shop: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "lapel")
+    if left_out:
+        (shop / "img" / "p3.png").unlink()
+    config = compose("train", ["data=table", f"data.table={shop / 'shop.csv'}", "data.size=16", "data.batch_size=auto"])
+    prepare(config)
+    assert ("shop: left out 1 no image file; lapel-data check lists them" in caplog.text) == left_out
 
 
 @settings(deadline=None, max_examples=40)

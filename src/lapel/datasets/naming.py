@@ -92,6 +92,12 @@ class Names:
             return f"lacks {suffix_of(longer[0])}"
         return ""
 
+    def folder_above(self, path: str) -> str:
+        """The folder below the root in which a path means a file; empty where there is none."""
+        wanted = folded(path.replace("\\", "/"))
+        found = next((name for name in self._all if folded(name).endswith(f"/{wanted}")), "")
+        return found[: len(found) - len(path) - 1]
+
     def lacking(self, paths: list[str]) -> tuple[str, list[str]]:
         """The suffix that most of these paths lack, and the paths that lack it."""
         lack: dict[str, list[str]] = defaultdict(list)

@@ -191,7 +191,10 @@ def _drop_missing(listing: Listing, names: Names, config: PhotosConfig, listed: 
     hint = _suffix_hint(missing, names)
     if not there.any():
         first = listing.tree.root / (listing.base + str(listing.table["image"].iloc[0]))
-        why = names.why_missing(listing.table["image"].iloc[0])
+        path = str(listing.table["image"].iloc[0])
+        why = names.why_missing(path)
+        if folder := names.folder_above(path):
+            why = f"it is in {folder}: data.root={listing.tree.root / listing.base / folder} names that"
         raise LapelError(f"{first}: no such file{f' ({why})' if why else ''}, nor any other of {listed} images{hint}")
     listing.drop(MISSING, ~there, [names.why_missing(image) for image in missing])
     _stop_over_max_bad(listing, config, listed, hint)

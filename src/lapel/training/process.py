@@ -149,6 +149,9 @@ def prepare(config: TrainConfig, rank: int = 0, ranks: int = 1) -> tuple[Similar
     encoder = _encoder(config)  # ahead of the data: decoding may take an hour, and a size that does not fit no second
     catalog = datasets.load(config.data)
     _check_validation(catalog)
+    if catalog.dropped:
+        told = ", ".join(f"{len(each.names):,} {each.reason}" for each in catalog.dropped)
+        logger.info("%s: left out %s; lapel-data check lists them", catalog.name, told)
     store = open_store(catalog, config.data, device)
     config, sampler = with_sampler(config, catalog, Division(rank, ranks, config.trainer.accumulate))
     module = SimilarityModule(config, encoder, catalog, store, sampler)
