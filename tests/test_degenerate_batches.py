@@ -19,10 +19,12 @@ from lapel.config.objective import ObjectiveConfig
 from lapel.config.variant import VariantConfig
 from lapel.losses import Objective, build
 from lapel.losses.edges import (
+    ArcFaceLoss,
     DynamicSoftMarginLoss,
     HistogramLoss,
     NCALoss,
     P2SGradLoss,
+    ProxyNCALoss,
     SignalToNoise,
     TupletMarginLoss,
 )
@@ -124,6 +126,14 @@ def test_the_histogram_loss_takes_copies(seed: int) -> None:
     assert told_of(objective("histogram", None, 0), raw, items, bf16=False) == ""
 
 
+@pytest.mark.parametrize("bins", [100, 1000])
+def test_the_histogram_loss_takes_copies_in_bf16(bins: int) -> None:
+    """Whose whole numbers end at 256: the last bins but one are none of them."""
+    embeddings, items = unit("copies", 0)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.isfinite(HistogramLoss(n_bins=bins)(embeddings, items))
+
+
 # ------------------------------------------------------------------------------------- values, against slow oracles
 
 
@@ -150,6 +160,54 @@ def test_nca_is_its_formula(what: str, scale: float) -> None:
             costs.append(whole - max(own) - math.log(sum(math.exp(each - max(own)) for each in own)))
     found = NCALoss(softmax_scale=scale)(embeddings, items)  # pyright: ignore[reportArgumentType]
     assert float(found) == pytest.approx(sum(costs) / len(costs) if costs else 0, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("what", [*WHAT, "no positives", "no negatives", "one image", "some zeros"])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_proxy_nca_is_its_formula(what: str, scale: float) -> None:
+    embeddings, items = unit(what, 1)
+    torch.manual_seed(0)
+    loss = ProxyNCALoss(ITEMS, DIMENSIONS, softmax_scale=scale)
+    wide, proxies = embeddings.double(), F.normalize(loss.proxies.detach().double(), dim=1)
+    costs = []
+    for each, item in zip(wide, items.tolist(), strict=True):
+        near = (-scale * (each - proxies).square().sum(1)).tolist()
+        most = max(near)
+        costs.append(most + math.log(sum(math.exp(one - most) for one in near)) - near[item])
+    leaf = embeddings.clone().requires_grad_()
+    found = loss(leaf, items)
+    assert float(found) == pytest.approx(sum(costs) / len(costs), rel=1e-4, abs=1e-5)
+    assert all(torch.isfinite(each).all() for each in torch.autograd.grad(found, [leaf, loss.proxies]))
+
+
+@pytest.mark.parametrize("name", ["arcface", "sub_center_arcface"])
+@pytest.mark.parametrize("side", [1, -1])
+def test_an_embedding_on_its_classs_weights_or_opposite_has_the_cost_of_its_angle(name: str, side: int) -> None:
+    """Axes, whose cosines are 1 and -1 to the bit."""
+    built = objective(name, None, 0)
+    loss = built.loss.get_submodule("loss")
+    centers = loss.get_parameter("W").shape[1] // ITEMS
+    axes = torch.cat([torch.eye(DIMENSIONS), -torch.eye(DIMENSIONS)])
+    with torch.no_grad():
+        loss.get_parameter("W").copy_(axes.repeat_interleave(centers, 0).T)
+    items = torch.arange(ITEMS)
+    margin = math.radians(28.6)
+    others = [0.0] * (ITEMS - 2) + [-float(side)]
+    own = math.cos(margin) if side == 1 else -1 - margin * math.sin(margin)
+    expected = math.log(sum(math.exp(64 * (each - own)) for each in [own, *others]))
+    assert told_of(built, axes * side, items, bf16=False) == ""
+    assert float(built(axes * side, axes * side, items, items, None)) == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("clamps", [True, False])
+def test_arcfaces_angle_has_no_gradient_at_its_ends(clamps: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with versions of torch whose clamp passes the gradient on at its bounds."""
+    if not clamps:
+        monkeypatch.setattr(torch, "clamp", lambda given, *_: given)
+    cosines = torch.tensor([1.0, -1.0, 0.6], requires_grad=True)
+    angles = ArcFaceLoss(ITEMS, DIMENSIONS).get_angles(cosines)
+    assert angles.tolist() == pytest.approx([0, math.pi, math.acos(0.6)])
+    assert torch.autograd.grad(angles.sum(), cosines)[0].tolist() == pytest.approx([0, 0, -1 / 0.8])
 
 
 @pytest.mark.parametrize("what", WHAT)

@@ -54,6 +54,52 @@ def test_suggestions_are_near_the_steepest_descent(name: str, noise: float) -> N
     assert near.mean() >= 0.99
 
 
+# Falls as wide as the sweep, whose steepest part the noise hides; and two falls, the steeper beside a greater one.
+WIDE = {
+    "gentle": 4.25 - 2.85 * step(-3.45, 0.42) + blow_up(-1.6),
+    "slow": 4.25 - 2.85 * step(-3.8, 0.7) + blow_up(-1.3),
+    "back to where it began": 4.25 - 2.4 * step(-3.2, 0.5) * (1 - step(-1.8, 0.2)),
+}
+TWOFOLD = {
+    "steep, then slow": 4.25 - 0.8 * step(-4.6, 0.08) - 1.8 * step(-2.6, 0.5) + blow_up(-1.2),
+    "slow, then steep": 4.25 - step(-4.2, 0.6) - 0.9 * step(-2, 0.08) + blow_up(-1.5, 10),
+}
+
+
+def noisier_when_fallen(curve: np.ndarray, noise: float, seed: int) -> np.ndarray:
+    """As in real sweeps: a trained network tells batches apart, so that its losses differ more than a new one's."""
+    fallen = ((curve[0] - curve) / (curve[0] - curve.min())).clip(0, 1)
+    blown = (curve - curve[0]).clip(0)
+    deviation = noise * (curve[0] - curve.min()) * (0.5 + fallen) + 0.15 * blown
+    return curve + deviation * np.random.default_rng(seed).standard_normal(len(curve))
+
+
+@pytest.mark.parametrize("name", WIDE)
+def test_suggestions_stand_noise_that_grows_on_the_way_down(name: str) -> None:
+    curve = WIDE[name]
+    suggested = [Sweep(10**X, noisier_when_fallen(curve, 0.08, seed)).suggestion() for seed in range(1000)]
+    assert (np.abs(np.log10(suggested) - steepest(curve)) <= np.log10(5)).mean() >= 0.99
+
+
+@pytest.mark.parametrize("name", TWOFOLD)
+def test_the_steeper_of_two_falls_is_suggested(name: str) -> None:
+    curve = TWOFOLD[name]
+    suggested = [Sweep(10**X, noisy(curve, 0.02, seed)).suggestion() for seed in range(1000)]
+    assert (np.abs(np.log10(suggested) - steepest(curve)) <= np.log10(5)).mean() >= 0.99
+
+
+@pytest.mark.parametrize("curve", [np.full(len(X), 4.0), 4 + blow_up(-2.5)], ids=["flat", "rising"])
+def test_few_of_the_sweeps_that_are_noise_alone_give_a_suggestion(curve: np.ndarray) -> None:
+    suggested = 0
+    for seed in range(500):
+        try:
+            Sweep(10**X, curve + 0.1 * np.random.default_rng(seed).standard_normal(len(X))).suggestion()
+        except LapelError:
+            continue
+        suggested += 1
+    assert suggested <= 0.06 * 500
+
+
 def test_without_noise_the_steepest_descent_is_suggested() -> None:
     for curve in CURVES.values():
         assert np.log10(Sweep(10**X, curve).suggestion()) == pytest.approx(steepest(curve), abs=np.log10(5))

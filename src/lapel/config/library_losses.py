@@ -290,7 +290,7 @@ class SmoothAPConfig(LibraryLossConfig):
 # -------------------------------------------------------------------------------------- proxies and classifiers
 
 
-@library_loss("arcface", "ArcFaceLoss")
+@mended_loss("arcface", "ArcFaceLoss")
 @dataclass
 class ArcFaceConfig(LibraryLossConfig):
     """ArcFace (Deng et al., CVPR 2019)."""
@@ -357,7 +357,7 @@ class ProxyAnchorConfig(LibraryLossConfig):
     """Scale of the cosines."""
 
 
-@library_loss("proxy_nca", "ProxyNCALoss")
+@mended_loss("proxy_nca", "ProxyNCALoss")
 @dataclass
 class ProxyNCAConfig(LibraryLossConfig):
     """Proxy-NCA (Movshovitz-Attias et al., ICCV 2017)."""
@@ -391,7 +391,7 @@ class SphereFaceConfig(LibraryLossConfig):
     scale: float = option(1.0, above=0)
 
 
-@library_loss("sub_center_arcface", "SubCenterArcFaceLoss")
+@mended_loss("sub_center_arcface", "SubCenterArcFaceLoss")
 @dataclass
 class SubCenterArcFaceConfig(LibraryLossConfig):
     """Sub-center ArcFace (Deng et al., ECCV 2020)."""

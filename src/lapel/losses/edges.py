@@ -53,6 +53,10 @@ class NCALoss(losses.NCALoss):
         return {"loss": {"losses": -shares * weights[rows], "indices": rows, "reduction_type": "element"}}
 
 
+class ProxyNCALoss(NCALoss, losses.ProxyNCALoss):
+    """Proxy-NCA (Movshovitz-Attias et al., ICCV 2017)."""
+
+
 class TupletMarginLoss(losses.TupletMarginLoss):
     """Tuplet margin loss (Yu & Tao, ICCV 2019), with cos(a - m) as cos a cos m + sin a sin m.
 
@@ -70,6 +74,23 @@ class TupletMarginLoss(losses.TupletMarginLoss):
         return {"loss": {"losses": found, "indices": (a1, p), "reduction_type": "pos_pair"}}
 
 
+class ArcFaceLoss(losses.ArcFaceLoss):
+    """ArcFace (Deng et al., CVPR 2019), whose angle has no gradient where it is 0 or 180 degrees: on a class's weights.
+
+    That of arccos is infinite there, and whether clamping hides it differs between versions of torch.
+    """
+
+    def get_angles(self, cosine_of_target_classes: Tensor) -> Tensor:
+        """In radians."""
+        edge = cosine_of_target_classes.abs() >= 1
+        inner = cosine_of_target_classes.masked_fill(edge, 0).arccos()
+        return torch.where(edge, cosine_of_target_classes.detach().clamp(-1, 1).arccos(), inner)
+
+
+class SubCenterArcFaceLoss(ArcFaceLoss, losses.SubCenterArcFaceLoss):
+    """Sub-center ArcFace (Deng et al., ECCV 2020)."""
+
+
 class HistogramLoss(losses.HistogramLoss):
     """Histogram loss (Ustinova & Lempitsky, NeurIPS 2016), whose outer nodes take cosines that are rounded beyond 1."""
 
@@ -77,7 +98,7 @@ class HistogramLoss(losses.HistogramLoss):
         """Share of the cosines at each node, divided between the two that each lies between (equation 1)."""
         bins = round(2 / self.delta)
         positions = (distances.clamp(-1, 1) + 1) / self.delta
-        lower = positions.detach().floor().clamp(0, bins - 1).long()
+        lower = positions.detach().floor().long().clamp(0, bins - 1)
         above = positions - lower
         density = distances.new_zeros(bins + 1)
         return density.scatter_add(0, lower + 1, above).scatter_add(0, lower, 1 - above) / len(distances)
@@ -89,7 +110,7 @@ class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):
     def _bins(self, data: Tensor) -> tuple[Tensor, Tensor]:
         """The bin of each difference, and how far it lies into it, from 0 to 1."""
         positions = (data - self.min_val) / self.delta
-        lower = positions.detach().floor().clamp(0, self.num_bins - 1).long()
+        lower = positions.detach().floor().long().clamp(0, self.num_bins - 1)
         return lower, (positions - lower).clamp(0, 1)
 
     def update_histogram(self, data: Tensor) -> None:

@@ -36,52 +36,72 @@ LOWEST, HIGHEST = 1e-4, 1e2
 LATEST_SHARE = 0.1
 DIVERGED = 4.0
 
-# Widths, in decades of the rate, of the kernel by which losses are smoothed: to see where they are lowest, and how fast
-# they fall ahead of that.
-NARROW, WIDE = 0.25, 0.5
+# Half-widths of the windows that losses are fitted in, in decades of the rate: noise asks for a wide one, a sudden fall
+# for a narrow one.
+WINDOWS = (0.5, 1.0, 2.0)
 
-# Rates that a slope is told from, at least.
-FEWEST = 6
+# Rates ahead of the lowest loss, at least: half of the narrowest window.
+FEWEST = 8
 
-# By how many of its standard errors a fall counts as less steep than it looks, and has to stand out of the noise.
-CAUTION, SIGNIFICANT = 1.5, 2.0
+# By how many of its standard errors a fall counts as less steep than it looks: of sweeps that are noise alone, 4% fall
+# by more somewhere.
+CAUTION = 4.0
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What lines, fitted about each rate, tell of the losses there.
+    """What parabolas, fitted about each rate, tell of the losses there.
 
     Args:
         losses: smoothed.
         slopes: of the loss over the logarithm (to base 10) of the rate.
         errors: standard errors of the slopes.
+        left_out: of each loss, how far it lies from what the others tell of it.
     """
 
     losses: np.ndarray
     slopes: np.ndarray
     errors: np.ndarray
+    left_out: np.ndarray
 
 
-def fit(rates: np.ndarray, losses: np.ndarray, width: float) -> Fit:
-    """Local linear regression of losses on the logarithm of the rate, with a Gaussian kernel.
+def fit(rates: np.ndarray, losses: np.ndarray, window: float) -> Fit:
+    """Local quadratic regression of losses on the logarithm of the rate, with a tricube kernel.
 
-    Cleveland, "Robust locally weighted regression and smoothing scatterplots", JASA 1979, of the first degree; unlike a
-    running mean it has no lag, and at the ends no more than their share. The noise of a loss is told from second
-    differences (Gasser, Sroka & Jennen-Steinmetz, Biometrika 1986), by their median.
+    Cleveland, "Robust locally weighted regression and smoothing scatterplots", JASA 1979, without its robust steps, and
+    of the second degree, as a first derivative asks for (Fan & Gijbels, "Local polynomial modelling and its
+    applications", 1996, section 3.3). Noise may differ from rate to rate: a loss's variance is told from its residual,
+    without bias where all are alike (as in HC2 of MacKinnon & White, Journal of Econometrics 1985).
 
     Args:
-        rates: ascending.
+        rates: ascending, at least three within the window about each.
         losses: one of each.
-        width: standard deviation of the kernel, in decades.
+        window: its half-width, in decades.
     """
-    steps = np.log10(rates)[None] - np.log10(rates)[:, None]
-    weights = np.exp(-0.5 * (steps / width) ** 2)
-    zeroth, first, second = (np.sum(weights * steps**power, axis=1) for power in range(3))
-    spread = zeroth * second - first**2
-    of_slope = (zeroth[:, None] * weights * steps - first[:, None] * weights) / spread[:, None]
-    of_loss = (second[:, None] * weights - first[:, None] * weights * steps) / spread[:, None]
-    noise = np.median(np.abs(np.diff(losses, 2))) / (0.6745 * math.sqrt(6))
-    return Fit(of_loss @ losses, of_slope @ losses, noise * np.sqrt(np.square(of_slope).sum(1)))
+    steps = (np.log10(rates)[None] - np.log10(rates)[:, None]) / window
+    weights = (1 - np.abs(steps) ** 3).clip(0) ** 3
+    powers = np.array([np.ones_like(steps), steps, steps**2])
+    weighted = weights * powers
+    moments = np.einsum("kij,lij->ikl", weighted, powers)
+    of_loss, of_slope = np.einsum("ikl,lij->kij", np.linalg.inv(moments)[:, :2], weighted)
+    of_slope = of_slope / window
+    smooth, own = of_loss @ losses, of_loss.diagonal()
+    variances = (losses - smooth) ** 2 / (1 - 2 * own + np.square(of_loss).sum(1))
+    errors = np.sqrt(np.square(of_slope) @ variances)
+    return Fit(smooth, of_slope @ losses, errors, (losses - smooth) / (1 - own))
+
+
+def widest_fit(rates: np.ndarray, losses: np.ndarray) -> Fit:
+    """The fit with the widest window that tells losses it leaves out as well as the best does, within a standard error.
+
+    The rule of one standard error of Breiman, Friedman, Olshen & Stone, "Classification and regression trees", 1984.
+    """
+    fits = [fit(rates, losses, window) for window in WINDOWS]
+    misses = [np.square(each.left_out) for each in fits]
+    best = min(misses, key=np.mean)
+    excess = [each - best for each in misses]
+    as_good = [each.mean() <= each.std() / math.sqrt(len(losses)) for each in excess]
+    return [found for found, good in zip(fits, as_good, strict=True) if good][-1]
 
 
 @dataclass(frozen=True)
@@ -99,7 +119,7 @@ class Sweep:
     @property
     def smooth(self) -> np.ndarray:
         """The losses without their noise."""
-        return fit(self.rates, self.losses, NARROW).losses
+        return fit(self.rates, self.losses, WINDOWS[0]).losses
 
     def suggestion(self) -> float:
         """The rate at which the loss falls fastest, over the logarithm of the rate, ahead of its lowest.
@@ -111,13 +131,14 @@ class Sweep:
         """
         if len(self.rates) < FEWEST or (ahead := int(self.smooth.argmin()) + 1) < FEWEST:
             raise LapelError("find_lr: the loss only rises: even the lowest rate tried is too high; lower optim.lr")
-        found = fit(self.rates[:ahead], self.losses[:ahead], WIDE)
-        if not (found.slopes + SIGNIFICANT * found.errors < 0).any():
+        found = widest_fit(self.rates[:ahead], self.losses[:ahead])
+        at_most = found.slopes + CAUTION * found.errors
+        if at_most.min() >= 0:
             raise LapelError(
                 "find_lr: the loss falls at no rate by more than its noise; a larger data.batch_size may help, or "
                 "another optim.lr, about which rates are tried"
             )
-        return float(self.rates[int((found.slopes + CAUTION * found.errors).argmin())])
+        return float(self.rates[int(at_most.argmin())])
 
 
 def find_lr(config: TrainConfig, folder: Path | None = None) -> float:
