@@ -6,8 +6,8 @@ Each measurement runs in a process of its own, whose memory is what it takes abo
 the centres of ten items, about nine of ten next to one of their own. One JSON object a line; a ratio is how many times
 faster than the calculator, how many times less memory, or the share of the matrix product's speed that is reached.
 
-`collapsed` scores embeddings of ever higher mean cosine, and equal ones, in turns with healthy ones, whose time is the
-peer's: 1 / ratio is how many times longer it takes.
+`collapsed` scores embeddings of ever higher mean cosine, equal ones, zeros, and ones that have collapsed to ten, in
+turns with healthy ones, whose time is the peer's: 1 / ratio is how many times longer it takes.
 """
 
 import json
@@ -68,7 +68,8 @@ CASES = {
 
 COLLAPSED = "collapsed"
 COLLAPSED_SIZES = [(count, dimensions) for count in (2_000, 10_000) for dimensions in (64, 2048)]
-MEAN_COSINES = [0.9, 0.99, 0.9999, 1.0]
+MEAN_COSINES = [0.9, 0.99, 0.9999]
+CLUSTER = 1e-3
 
 
 def main() -> None:
@@ -89,24 +90,31 @@ def compare_collapsed() -> None:
     """Scoring of collapsed embeddings in turns with that of healthy ones."""
     torch.set_num_threads(available_cores())
     for count, dimensions in COLLAPSED_SIZES:
-        healthy = around(0.0, count, dimensions)
-        for cosine in MEAN_COSINES:
-            collapsed = around(cosine, count, dimensions)
-            turns = [(seconds_to_score(healthy), seconds_to_score(collapsed)) for _ in range(TURNS)]
+        healthy, *collapsed = collapses(count, dimensions).items()
+        for name, embeddings in collapsed:
+            turns = [(seconds_to_score(healthy[1]), seconds_to_score(embeddings)) for _ in range(TURNS)]
             theirs, ours = (min(each) for each in zip(*turns, strict=True))
-            figures = {"value": round(ours, 3), "unit": "s", "peer": "healthy", "peer_value": round(theirs, 3)}
-            name = f"retrieval/collapsed/{count}x{dimensions}/{cosine:g}"
-            print(json.dumps({"name": name, **figures, "ratio": round(theirs / ours, 3)}), flush=True)
+            figures = {"value": round(ours, 3), "unit": "s", "peer": healthy[0], "peer_value": round(theirs, 3)}
+            told = f"retrieval/collapsed/{count}x{dimensions}/{name}"
+            print(json.dumps({"name": told, **figures, "ratio": round(theirs / ours, 3)}), flush=True)
 
 
-def around(cosine: float, count: int, dimensions: int) -> Tensor:
-    """Unit vectors of about such a mean cosine."""
+def collapses(count: int, dimensions: int) -> dict[str, Tensor]:
+    """Embeddings by how they have collapsed, the healthy ones first; numbers are mean cosines, roughly."""
     generator = torch.Generator().manual_seed(0)
-    apart = F.normalize(torch.randn(count, dimensions, generator=generator), dim=1)
+    healthy = F.normalize(torch.randn(count, dimensions, generator=generator), dim=1)
     shared = F.normalize(torch.randn(1, dimensions, generator=generator), dim=1)
-    if cosine == 1:
-        return shared.repeat(count, 1)
-    return F.normalize(shared * (cosine / (1 - cosine)) ** 0.5 + apart, dim=1)
+    few = healthy[torch.randint(0, ITEMS, (count,), generator=generator)]
+    around = {
+        f"{cosine:g}": F.normalize(shared * (cosine / (1 - cosine)) ** 0.5 + healthy, dim=1) for cosine in MEAN_COSINES
+    }
+    return {
+        "healthy": healthy,
+        **around,
+        "equal": shared.repeat(count, 1),
+        "zeros": torch.zeros(count, dimensions),
+        "clusters": F.normalize(few + CLUSTER * healthy, dim=1),
+    }
 
 
 def seconds_to_score(embeddings: Tensor) -> float:

@@ -207,7 +207,13 @@ def test_no_name_hides_a_module() -> None:
     fake = ModuleType("lapel.files")
     fake.__path__ = [str(SOURCE / "files")]  # type: ignore[attr-defined]
     vars(fake).update(
-        {"paths": print, "writing": ModuleType("writing"), "cache": ModuleType("c"), "tensors": ModuleType("t")}
+        {
+            "paths": print,
+            "writing": ModuleType("writing"),
+            "cache": ModuleType("c"),
+            "tables": ModuleType("b"),
+            "tensors": ModuleType("t"),
+        }
     )
     assert hidden(fake) == ["paths"]
 

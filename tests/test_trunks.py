@@ -118,6 +118,102 @@ def test_weights_of_a_file_are_the_trunks(state: dict[str, Tensor], tmp_path: Pa
     assert all(torch.equal(own[name], state[name.removeprefix("model.")]) for name in own)
 
 
+WRAPPERS = {
+    "data parallel": lambda state: below("module.", state),
+    "compiled": lambda state: below("_orig_mod.", state),
+    "compiled, then data parallel": lambda state: below("module._orig_mod.", state),
+    "a module of Lightning's": lambda state: {
+        "state_dict": below("model.", state) | {"criterion.weight": torch.ones(3)},
+        "epoch": 3,
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "another framework's backbone": lambda state: {
+        "model": below("backbone.", state) | {"head.fc.weight": torch.ones(2)}
+    },
+    "with its optimizer": lambda state: {
+        "model_state_dict": dict(state),
+        "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]},
+    },
+    "by its name": lambda state: {"ema": {"net": dict(state)}, "scaler": None},
+}
+
+
+def below(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": tensor for name, tensor in state.items()}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_weights_are_found_below_whatever_stood_around_them(
+    state: dict[str, Tensor], tmp_path: Path, wrapper: str, caplog: pytest.LogCaptureFixture
+):
+    path = tmp_path / "weights.pth"
+    content = WRAPPERS[wrapper](state)
+    torch.save(content, path)
+    with caplog.at_level("INFO", logger="lapel"):
+        own = build_trunk(trunk_config(path), DATA, with_weights=True).state_dict()
+    assert all(torch.equal(own[name], state[name.removeprefix("model.")]) for name in own)
+    assert f"encoder.weights={path}: taken from below " in caplog.text
+    plain = tmp_path / "plain.pth"
+    torch.save(state, plain)
+    caplog.clear()
+    build_trunk(trunk_config(plain), DATA, with_weights=True)
+    assert "taken from below" not in caplog.text
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_counts_of_batches_may_be_missing_and_other_numbers_may_not(
+    state: dict[str, Tensor], tmp_path: Path, prefix: str
+):
+    """PyTorch before 0.4.1 did not count the batches of a normalisation."""
+    old = {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+    assert len(old) < len(state)
+    torch.save(below(prefix, old), tmp_path / "old.pth")
+    own = build_trunk(trunk_config(tmp_path / "old.pth"), DATA, with_weights=True).state_dict()
+    assert all(torch.equal(own[f"model.{name}"], old[name]) for name in old if f"model.{name}" in own)
+    assert all(not own[name].any() for name in own if name.endswith("num_batches_tracked"))
+    torch.save(below(prefix, {**state, "norm.num_batches_tracked": torch.tensor(3)}), tmp_path / "more.pth")
+    build_trunk(trunk_config(tmp_path / "more.pth"), DATA, with_weights=True)
+    gone = [name for name in old if name.endswith("running_mean")]
+    torch.save(below(prefix, {name: old[name] for name in old if name not in gone}), tmp_path / "less.pth")
+    with pytest.raises(LapelError, match=rf"missing in the file: .*bn1\.running_mean, .* \({len(gone)} in all\)$"):
+        build_trunk(trunk_config(tmp_path / "less.pth"), DATA, with_weights=True)
+
+
+def test_a_file_that_holds_the_model_twice_does_not_tell_which_is_meant(state: dict[str, Tensor], tmp_path: Path):
+    path = tmp_path / "weights.pth"
+    mean = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
+    torch.save({"state_dict": below("model.", state) | below("model_ema.module.", mean)}, path)
+    with pytest.raises(LapelError) as caught:
+        build_trunk(trunk_config(path), DATA, with_weights=True)
+    assert str(caught.value) == (
+        f"encoder.weights={path}: holds the model 2 times, below state_dict.model, state_dict.model_ema.module; "
+        "must hold it once"
+    )
+
+
+def test_another_models_weights_are_told_in_one_line(tmp_path: Path):
+    import timm
+
+    other = timm.create_model("resnet10t", num_classes=0).state_dict()
+    torch.save({"state_dict": below("model.", other)}, tmp_path / "weights.pth")
+    with pytest.raises(LapelError, match=r"does not fit the model.*; missing in the file: .*in all\)") as caught:
+        build_trunk(trunk_config(tmp_path / "weights.pth"), DATA, with_weights=True)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+def test_all_layers_of_all_classifiers_are_left_out(tmp_path: Path):
+    import timm
+
+    state = timm.create_model("levit_128s", num_classes=5).state_dict()
+    assert {name.split(".")[0] for name in state} > {"head", "head_dist"}
+    torch.save(state, tmp_path / "weights.pth")
+    config = TrunkConfig(name="levit_128s", weights=str(tmp_path / "weights.pth"))
+    trunk = build_trunk(config, WardrobeConfig(size=224), with_weights=True)
+    own = trunk.state_dict()
+    assert all(torch.equal(own[name], state[name.removeprefix("model.")]) for name in own)
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

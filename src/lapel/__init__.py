@@ -8,7 +8,6 @@
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from lapel.training import train
 
 __all__ = ["Bundle", "LapelError", "compose", "evaluate", "export", "load", "train"]
-__version__ = version("lapel")
 
 # Where each public name lives: imported when it is first used, so that `import lapel` is quick and brings no torch.
 _HOMES = {
@@ -35,10 +33,14 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("lapel")
     if name not in _HOMES:
         raise AttributeError(f"module 'lapel' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})

@@ -2,15 +2,17 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lapel.commands.literal import literal_command
-from lapel.config.evaluation import CompareConfig, CompareFormat
-from lapel.errors import LapelError
-from lapel.files.tables import csv_text
+from lapel.commands.starting import ended_at_once
+
+if TYPE_CHECKING:
+    from lapel.config.evaluation import CompareConfig
 
 
-def _compare(config: CompareConfig, folders: list[str]) -> None:
+def _compare(config: "CompareConfig", folders: list[str]) -> None:
+    from lapel.errors import LapelError
+
     if not folders:
         raise LapelError("name at least one run folder, or a folder of runs")
     from lapel.evaluation.comparison import compare
@@ -22,7 +24,10 @@ def _is_folder(argument: str) -> bool:
     return not argument.startswith("-") and ("=" not in argument or Path(argument).is_dir())
 
 
-def _print_compared(table: Any, config: CompareConfig) -> None:
+def _print_compared(table: Any, config: "CompareConfig") -> None:
+    from lapel.config.evaluation import CompareFormat
+    from lapel.files.tables import csv_text
+
     if config.format is CompareFormat.json:
         print(json.dumps(json.loads(table.to_json(orient="records", double_precision=10)), indent=2))
     elif config.format is CompareFormat.csv:
@@ -59,4 +64,9 @@ def _number(value: Any, form: str) -> str:
     return "" if value is None or value != value else format(value, form)
 
 
-main = literal_command("compare", _compare, is_subject=_is_folder)
+def main() -> None:
+    """`lapel-compare`."""
+    with ended_at_once("lapel-compare"):
+        from lapel.commands.literal import run_literal
+
+        run_literal("compare", _compare, is_subject=_is_folder)

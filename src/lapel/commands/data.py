@@ -2,14 +2,10 @@
 
 import gc
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapel.commands.terminal import log_to_terminal, print_version, told_in_one_line
-from lapel.errors import DataNotFoundError, LapelError
-from lapel.inspection.memory import remember, remembered
-from lapel.machine.console import printable_lines
+from lapel.commands.starting import ended_at_once
 
 if TYPE_CHECKING:
     from lapel.config.catalog import CatalogConfig
@@ -28,6 +24,8 @@ OBJECTS_BETWEEN_COLLECTIONS = 100_000
 def main() -> None:
     """`lapel-data prepare|check|audit data=NAME [overrides]`."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, 50, 50)
+    with ended_at_once("lapel-data"):
+        from lapel.commands.terminal import log_to_terminal, print_version, told_in_one_line
     with told_in_one_line("lapel-data"):
         log_to_terminal()
         arguments = sys.argv[1:]
@@ -40,16 +38,22 @@ def main() -> None:
 
 
 def _run_data_action(action: str, overrides: list[str]) -> None:
+    from lapel.errors import LapelError
+    from lapel.inspection.memory import remembered
+    from lapel.machine.console import printable_lines
+
     if action not in DATA_ACTIONS:
         raise LapelError(f"{action}: must be one of {', '.join(DATA_ACTIONS)}, then overrides as in data=wardrobe")
     told = remembered(overrides) if action == "prepare" else None
     if told is not None:
         print(printable_lines(told))
         return
-    from lapel.commands.hydra_app import quoted_arguments
-    from lapel.config.composing import compose
+    with ended_at_once("lapel-data"):
+        from lapel.commands.hydra_app import quoted_arguments
+        from lapel.config.composing import compose
 
-    _look_at_data(action, compose("catalog", quoted_arguments(overrides, "catalog")), overrides)
+        config = compose("catalog", quoted_arguments(overrides, "catalog"))
+    _look_at_data(action, config, overrides)
 
 
 def _data_help() -> str:
@@ -63,6 +67,8 @@ def _data_help() -> str:
 
 def _that_stops_for_none(config: "CatalogConfig") -> "CatalogConfig":
     """The config with any number of bad photos allowed: all of them are to be listed."""
+    from dataclasses import replace
+
     from lapel.config.data import PhotosConfig
 
     if not isinstance(config.data, PhotosConfig):
@@ -71,8 +77,12 @@ def _that_stops_for_none(config: "CatalogConfig") -> "CatalogConfig":
 
 
 def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) -> None:
-    from lapel.config.choices import name_of
-    from lapel.inspection import prepare
+    with ended_at_once("lapel-data"):
+        from lapel.config.choices import name_of
+        from lapel.errors import DataNotFoundError
+        from lapel.inspection import prepare
+        from lapel.inspection.memory import remember
+        from lapel.machine.console import printable_lines
 
     try:
         catalog = prepare.prepare(_that_stops_for_none(config) if action == "check" else config)

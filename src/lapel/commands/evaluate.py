@@ -1,15 +1,14 @@
 """lapel-evaluate, and the table of scores that it prints."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+from lapel.commands.starting import ended_at_once
 
-from lapel.commands.hydra_app import hydra_command
-from lapel.config.evaluation import EvaluateConfig
-from lapel.machine.console import console
+if TYPE_CHECKING:
+    from lapel.config.evaluation import EvaluateConfig
 
 
-def _evaluate(config: EvaluateConfig) -> float:
+def _evaluate(config: "EvaluateConfig") -> float:
     from lapel.evaluation import evaluate
 
     result = evaluate(config)
@@ -18,6 +17,10 @@ def _evaluate(config: EvaluateConfig) -> float:
 
 
 def _print_scores(result: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    from lapel.machine.console import console
+
     protocol = result["protocol"]
     print(f"{protocol['data']}, {protocol['split']} part, {protocol['queries']} queries, {protocol['metric']}")
     table = Table()
@@ -43,4 +46,8 @@ def _interval(ends: list[float] | None) -> str:
     return f"{ends[0]:.4f}-{ends[1]:.4f}" if ends else ""
 
 
-main = hydra_command("evaluate", _evaluate, keeps_folders=False)
+def main() -> None:
+    """`lapel-evaluate`."""
+    with ended_at_once("lapel-evaluate"):
+        from lapel.commands.hydra_app import ComposedCommand, run_composed
+    run_composed(ComposedCommand("evaluate", _evaluate, room="lapel.evaluation"))

@@ -1,13 +1,21 @@
 """lapel-export."""
 
-from lapel.commands.hydra_app import hydra_command
-from lapel.config.export import ExportConfig
+from typing import TYPE_CHECKING
+
+from lapel.commands.starting import ended_at_once
+
+if TYPE_CHECKING:
+    from lapel.config.export import ExportConfig
 
 
-def _export(config: ExportConfig) -> str:
+def _export(config: "ExportConfig") -> str:
     from lapel.exporting.export import export
 
     return str(export(config))
 
 
-main = hydra_command("export", _export, keeps_folders=False)
+def main() -> None:
+    """`lapel-export`."""
+    with ended_at_once("lapel-export"):
+        from lapel.commands.hydra_app import ComposedCommand, run_composed
+    run_composed(ComposedCommand("export", _export, room="lapel.exporting.export"))

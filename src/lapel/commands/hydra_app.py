@@ -11,7 +11,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,6 +28,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from lapel.commands.starting import ended_at_once
 from lapel.commands.terminal import FOR_HYDRA, FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
 from lapel.config.commands import composed_commands
 from lapel.config.composing import (
@@ -41,6 +45,7 @@ from lapel.config.composing import (
     to_plain,
 )
 from lapel.errors import InterruptedTrainingError, LapelError, why
+from lapel.files.writing import written_whole
 from lapel.machine.launchers import outer_rank, processes_outside
 from lapel.runs.folder import best_finished, new_folder, point_latest
 
@@ -57,44 +62,57 @@ _ONE_QUOTED = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 _QUOTED = re.compile(rf"{_ONE_QUOTED}(?:\s*,\s*{_ONE_QUOTED})*", re.DOTALL)
 
 
-def hydra_command(
-    command: str, work: Callable[[Any], Any], keeps_folders: bool, check: Callable[[Any], None] | None = None
-) -> Callable[[], None]:
+@dataclass(frozen=True)
+class ComposedCommand:
     """A command that composes its config on the command line, checks it, and works on it.
 
     Args:
-        command: a key of `composed_commands()`.
+        name: a key of `composed_commands()`.
         work: what is done with the config; its value goes to Hydra's sweeper.
+        room: that does it, and takes seconds to import: before a folder is made, which Ctrl-C would leave behind.
         keeps_folders: whether each run has a folder of its own below `runs/`.
         check: raises where the config cannot be carried out, for all that can be known without doing anything: of a
             run that is shown and not begun, and of every trial of a sweep before the first one.
     """
-    program = f"lapel-{command}"
+
+    name: str
+    work: Callable[[Any], Any]
+    room: str
+    keeps_folders: bool = False
+    check: Callable[[Any], None] | None = None
+
+    @property
+    def program(self) -> str:
+        """Its name on a command line."""
+        return f"lapel-{self.name}"
+
+
+def run_composed(command: ComposedCommand) -> None:
+    """Do what the arguments of this process tell a command to do."""
 
     def task(composed: DictConfig) -> Any:
         # Here, not outside: an exception that leaves the task makes Hydra print lines of its own, and ends a sweep.
-        with _as_asked(), told_in_one_line(program):
+        with _as_asked(), told_in_one_line(command.program):
             log_to_terminal()  # a launcher's worker has not begun with it
             context = HydraConfig.get()
             if context.mode is not RunMode.MULTIRUN:
-                return work(to_config(composed))
+                return command.work(to_config(composed))
             logger.info("trial %s: %s", context.job.num, " ".join(context.overrides.task) or "defaults")
             try:
-                return work(to_config(composed))
+                return command.work(to_config(composed))
             except InterruptedTrainingError:
                 raise
             except Exception as error:
                 if FULL_ERRORS:
                     raise
-                tell(program, f"error: trial {context.job.num}: {why(error)}")
+                tell(command.program, f"error: trial {context.job.num}: {why(error)}")
                 _note_failed(Path(context.sweep.dir), context.job.num, why(error))
                 return float("nan")
 
-    def run() -> None:
-        with told_in_one_line(program):
-            _run(command, task, work, keeps_folders, check)
-
-    return run
+    with told_in_one_line(command.program):
+        with ended_at_once(command.program):
+            work = _prepared(command, task)
+        work()
 
 
 @contextmanager
@@ -113,40 +131,63 @@ def _as_asked() -> Iterator[None]:
 def _note_failed(sweep: Path, trial: int, reason: str) -> None:
     """Leave word of a failed trial for the process that started the sweep, in which it may not have run."""
     (sweep / FAILED).mkdir(parents=True, exist_ok=True)
-    (sweep / FAILED / str(trial)).write_text(f"{reason}\n")
+    with written_whole(sweep / FAILED / str(trial)) as temporary:
+        temporary.write_text(f"{reason}\n")
 
 
-def _run(
-    command: str,
-    task: Callable[[DictConfig], Any],
-    work: Callable[[Any], Any],
-    keeps_folders: bool,
-    check: Callable[[Any], None] | None,
-) -> None:
+def _prepared(command: ComposedCommand, task: Callable[[DictConfig], Any]) -> Callable[[], None]:
+    """What the arguments ask for, once all that can be known of it without making anything is in order."""
     if "--version" in sys.argv[1:]:  # Hydra would print its own
-        print_version()
-        return
-    parsed, arguments = _flags_first(quoted_arguments(sys.argv[1:], command))
+        return print_version
+    parsed, arguments = _flags_first(quoted_arguments(sys.argv[1:], command.name))
     if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
-        _start_hydra(command, task, arguments)
-        return
+        return partial(_start_hydra, command, task, arguments)
     log_to_terminal()  # not before --info, which Hydra prints through a log of its own
+    _check_folder_options(parsed.overrides)
     if parsed.multirun:
-        _run_sweep(command, task, arguments, parsed, keeps_folders, check)
-    else:
-        _check_folder_options(parsed.overrides)
-        config = compose(command, _but_folders(parsed.overrides))
-        if getattr(config, "resume", None) is not None:
-            _resume(config, work, parsed)
-            return
-        if parsed.cfg and check is not None:
-            check(config)
-        if keeps_folders and outer_rank() > 0:
-            work(config)  # the first process makes the folder
-            return
-        if keeps_folders and not parsed.cfg and _value(RUN_FOLDER, parsed.overrides) is None:
-            arguments.append(f"{RUN_FOLDER}='{new_folder(config.name)}'")
-        _start_hydra(command, task, arguments)
+        _check_sweep(command, parsed)
+        import_module(command.room)
+        return partial(_run_sweep, command, task, arguments, parsed)
+    config = compose(command.name, _but_folders(parsed.overrides))
+    resumes = getattr(config, "resume", None) is not None
+    if resumes and _value(RUN_FOLDER, parsed.overrides) is not None:
+        raise LapelError(f"{RUN_FOLDER}: a resume goes on in its own folder")
+    if parsed.cfg:
+        return _shown(command, task, arguments, config, resumes)
+    import_module(command.room)
+    if resumes or (command.keeps_folders and outer_rank() > 0):  # in a folder that is there, or that another makes
+        return partial(command.work, config)
+    if command.keeps_folders and _value(RUN_FOLDER, parsed.overrides) is None:
+        return partial(_run_in_folder, command, task, arguments, config.name)
+    return partial(_start_hydra, command, task, arguments)
+
+
+def _shown(
+    command: ComposedCommand, task: Callable[[DictConfig], Any], arguments: list[str], config: Any, resumes: bool
+) -> Callable[[], None]:
+    """How a config is printed: of a run that goes on its own, which Hydra need not compose."""
+    if resumes:
+        return partial(print, OmegaConf.to_yaml(OmegaConf.create(to_plain(config))), end="")
+    if command.check is not None:
+        command.check(config)
+    return partial(_start_hydra, command, task, arguments)
+
+
+def _run_in_folder(
+    command: ComposedCommand, task: Callable[[DictConfig], Any], arguments: list[str], name: str
+) -> None:
+    with _kept_unless_empty(new_folder(name)) as folder:
+        _start_hydra(command, task, [*arguments, f"{RUN_FOLDER}='{folder}'"])
+
+
+@contextmanager
+def _kept_unless_empty(folder: Path) -> Iterator[Path]:
+    """A folder that was made for what is done inside; gone again where that did not come to use it."""
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # it holds something, or is gone
+            folder.rmdir()
 
 
 def _flags_first(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -160,35 +201,22 @@ def _flags_first(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return parsed, [*flags, *parsed.overrides]
 
 
-def _resume(config: Any, work: Callable[[Any], Any], parsed: argparse.Namespace) -> None:
-    """Go on with a run, in its own folder and with its own config, which Hydra need not compose."""
-    if _value(RUN_FOLDER, parsed.overrides) is not None:
-        raise LapelError(f"{RUN_FOLDER}: a resume goes on in its own folder")
-    if parsed.cfg:
-        print(OmegaConf.to_yaml(OmegaConf.create(to_plain(config))), end="")
-    else:
-        work(config)
-
-
-def _run_sweep(
-    command: str,
-    task: Callable[[DictConfig], Any],
-    arguments: list[str],
-    parsed: argparse.Namespace,
-    keeps_folders: bool,
-    check: Callable[[Any], None] | None,
-) -> None:
-    """Check every trial, run them, and point `latest` to the best; what began in none leaves nothing."""
+def _check_sweep(command: ComposedCommand, parsed: argparse.Namespace) -> None:
     if parsed.cfg:
         raise LapelError("--cfg shows one run: leave out -m")
     if _value("resume", parsed.overrides) is not None:
         raise LapelError("resume: goes on with one run: leave out -m")
     if processes_outside() > 1:
         raise LapelError("-m: a sweep starts its own processes: start it without torchrun or srun")
-    _check_folder_options(parsed.overrides)
-    _check_trials(command, parsed.overrides, check)
+    _check_trials(command, parsed.overrides)
+
+
+def _run_sweep(
+    command: ComposedCommand, task: Callable[[DictConfig], Any], arguments: list[str], parsed: argparse.Namespace
+) -> None:
+    """Run every trial, and point `latest` to the best; what began in none leaves nothing."""
     given = _value(SWEEP_FOLDER, parsed.overrides)
-    folder = Path(given) if given else new_folder("sweep") if keeps_folders else Path(tempfile.mkdtemp())
+    folder = Path(given) if given else new_folder("sweep") if command.keeps_folders else Path(tempfile.mkdtemp())
     if not given:
         arguments.append(f"{SWEEP_FOLDER}='{folder}'")
     shutil.rmtree(folder / FAILED, ignore_errors=True)  # of an earlier sweep in a folder that the user named
@@ -196,12 +224,12 @@ def _run_sweep(
     try:
         _start_hydra(command, task, arguments)
     finally:
-        failed = sorted(int(each.name) for each in (folder / FAILED).glob("*"))
-        best = best_finished(folder) if keeps_folders else None
+        failed = sorted(int(each.name) for each in (folder / FAILED).glob("[0-9]*"))
+        best = best_finished(folder) if command.keeps_folders else None
         if best:
             point_latest(best)
             logger.info("best trial: %s", best)
-        elif not given and not (keeps_folders and _has_trials(folder)):
+        elif not given and not (command.keeps_folders and _has_trials(folder)):
             shutil.rmtree(folder)  # made here; a folder that the user named is never removed
     if failed:
         raise LapelError(f"{len(failed)} trials failed: {', '.join(map(str, failed))}")
@@ -212,7 +240,7 @@ def _has_trials(folder: Path) -> bool:
     return any(each.is_dir() and each.name != FAILED for each in folder.iterdir())
 
 
-def _check_trials(command: str, overrides: list[str], check: Callable[[Any], None] | None) -> None:
+def _check_trials(command: ComposedCommand, overrides: list[str]) -> None:
     """Compose each combination of a plain sweep, so that a mistake in the last is told before the first one trains."""
     if _value("hydra/sweeper", overrides) is not None:
         return
@@ -220,11 +248,11 @@ def _check_trials(command: str, overrides: list[str], check: Callable[[Any], Non
         parsed = OverridesParser.create().parse_overrides(_but_folders(overrides))
         trials = BasicSweeper.split_arguments(parsed, None)[0]
     except HydraException as error:
-        raise LapelError(explain(error, composed_commands()[command])) from error
+        raise LapelError(explain(error, composed_commands()[command.name])) from error
     for trial in trials if len(trials) <= MOST_CHECKED_TRIALS else trials[:1]:
-        config = compose(command, list(trial))
-        if check is not None:
-            check(config)
+        config = compose(command.name, list(trial))
+        if command.check is not None:
+            command.check(config)
 
 
 def _but_folders(overrides: list[str]) -> list[str]:
@@ -249,15 +277,17 @@ def _value(key: str, overrides: list[str]) -> str | None:
     return None
 
 
-def _start_hydra(command: str, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:
+def _start_hydra(command: ComposedCommand, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:
     """Hand over to Hydra, whose errors become one line."""
     sys.argv[1:] = arguments
     if not FULL_ERRORS:  # else Hydra prints several lines of its own and exits
         os.environ |= {"HYDRA_FULL_ERROR": "1", FOR_HYDRA: "1"}
     try:
-        hydra.main(version_base=HYDRA_VERSION_BASE, config_path=f"pkg://{CONFIG_MODULE}", config_name=command)(task)()
+        hydra.main(version_base=HYDRA_VERSION_BASE, config_path=f"pkg://{CONFIG_MODULE}", config_name=command.name)(
+            task
+        )()
     except (HydraException, OmegaConfBaseException) as error:
-        raise LapelError(explain(error, composed_commands()[command])) from error
+        raise LapelError(explain(error, composed_commands()[command.name])) from error
     finally:
         if not FULL_ERRORS:
             del os.environ["HYDRA_FULL_ERROR"], os.environ[FOR_HYDRA]

@@ -15,29 +15,23 @@ from lapel.config.composing import escape_interpolation, explain, no_such_option
 from lapel.errors import LapelError
 
 
-def literal_command(
-    name: str, work: Callable[..., None], is_subject: Callable[[str], bool] | None = None
-) -> Callable[[], None]:
-    """A command that reads its config from `key=value` arguments, and works on it.
+def run_literal(name: str, work: Callable[..., None], is_subject: Callable[[str], bool] | None = None) -> None:
+    """Read a command's config from `key=value` arguments, and work on it.
 
     Args:
         name: of the choice in the group `command` whose config it is.
         work: what is done with the config, and with a list of the subjects where there may be such.
         is_subject: which arguments are no options but what the command is to work on.
     """
-
-    def run() -> None:
-        config_class = choices_of(COMMAND)[name]
-        with told_in_one_line(config_class.program):
-            log_to_terminal()
-            subjects = [each for each in sys.argv[1:] if is_subject is not None and is_subject(each)]
-            config = read_literally([each for each in sys.argv[1:] if each not in subjects], config_class)
-            if is_subject is None:
-                work(config)
-            else:
-                work(config, subjects)
-
-    return run
+    config_class = choices_of(COMMAND)[name]
+    with told_in_one_line(config_class.program):
+        log_to_terminal()
+        subjects = [each for each in sys.argv[1:] if is_subject is not None and is_subject(each)]
+        config = read_literally([each for each in sys.argv[1:] if each not in subjects], config_class)
+        if is_subject is None:
+            work(config)
+        else:
+            work(config, subjects)
 
 
 def read_literally(arguments: list[str], options: type) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
+from lapel.commands.starting import EXIT_SIGNALLED
 from lapel.errors import InterruptedTrainingError, LapelError, why
 from lapel.machine.console import printable, printable_lines
 
@@ -18,7 +19,6 @@ FOR_HYDRA = "LAPEL_ASKS_HYDRA"
 FULL_ERRORS = os.environ.get("HYDRA_FULL_ERROR") == "1" and FOR_HYDRA not in os.environ
 
 EXIT_BAD_INPUT = 2
-EXIT_SIGNALLED = 128  # plus the number of the signal, as shells have it
 
 
 @contextmanager

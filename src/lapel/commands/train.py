@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from hydra.core.hydra_config import HydraConfig
+from lapel.commands.starting import ended_at_once
 
-from lapel.commands.hydra_app import hydra_command
-from lapel.config.composing import to_plain
-from lapel.config.train import TrainConfig
-from lapel.machine.launchers import outer_rank
+if TYPE_CHECKING:
+    from lapel.config.train import TrainConfig
 
 
-def _train(config: TrainConfig) -> float:
+def _train(config: "TrainConfig") -> float:
+    from hydra.core.hydra_config import HydraConfig
+
+    from lapel.machine.launchers import outer_rank
     from lapel.training import find_lr, join, train
 
     if outer_rank() > 0:
@@ -28,8 +30,9 @@ def _relative(folder: Path) -> Path:
 checked: set[str] = set()
 
 
-def _check(config: TrainConfig) -> None:
+def _check(config: "TrainConfig") -> None:
     """Raise where the encoder cannot be; trials of a sweep that share one ask once."""
+    from lapel.config.composing import to_plain
     from lapel.encoders.checking import check_encoder
 
     plain = to_plain(config)
@@ -39,4 +42,8 @@ def _check(config: TrainConfig) -> None:
         checked.add(key)
 
 
-main = hydra_command("train", _train, keeps_folders=True, check=_check)
+def main() -> None:
+    """`lapel-train`."""
+    with ended_at_once("lapel-train"):
+        from lapel.commands.hydra_app import ComposedCommand, run_composed
+    run_composed(ComposedCommand("train", _train, room="lapel.training", keeps_folders=True, check=_check))

@@ -9,6 +9,9 @@ from torch import Tensor
 # Copies of one embedding from which on they are compared once. Fewer are as well told apart as ties.
 MANY = 8
 
+# Dimensions that tell most galleries without copies, in a fraction of the time that all take.
+SCREENED = 16
+
 # Embeddings whose words are added up at once.
 AT_ONCE = 2**13
 
@@ -57,8 +60,9 @@ class Copies:
 
 def many_copies(gallery: Tensor) -> Copies | None:
     """The copies in a gallery, float32 `[gallery, dimensions]`; None where no embedding has many."""
-    marks = _marks(gallery)
-    _, inverse, counts = torch.unique(marks, return_inverse=True, return_counts=True)
+    if int(torch.unique(_marks(gallery[:, :SCREENED]), return_counts=True)[1].max()) <= MANY:
+        return None
+    _, inverse, counts = torch.unique(_marks(gallery), return_inverse=True, return_counts=True)
     if int(counts.max()) <= MANY:
         return None
     groups = inverse.cpu().numpy()

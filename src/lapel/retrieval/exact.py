@@ -10,7 +10,8 @@ from torch import Tensor
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
 from lapel.retrieval.copies import Copies
-from lapel.retrieval.pairs import NO_POSITION, Neighbors, numbered
+from lapel.retrieval.pairs import NO_POSITION, Neighbors, numbered, true_places
+from lapel.retrieval.regions import regions
 from lapel.retrieval.tiles import DOUBLE, GALLERY_TILE, QUERY_TILE, Rows, Tiles, excluded_pairs
 
 # Candidates beyond a list's k that are scored in float64 along with it. Where float32 cannot tell even those apart, the
@@ -20,8 +21,22 @@ SPARE = 24
 # Similarities that are told in float64 at once.
 PRECISE_AT_ONCE = 2**22
 
+# Images of the gallery among which those that could be nearest are marked at once; of so many queries always.
+MARKED_AT_ONCE = 2**25
+MARKED_ROWS = 64
+
+# Below it there are only excluded images, which are -inf.
+LEAST = np.finfo(np.float32).min
+
+# Where so small a share of the gallery could be nearest, float64 compares that alone.
+SCARCE = 32
+
 # Columns of a part of the gallery that share one maximum, by which most of the part is passed over.
 STRIDE = 32
+
+# Where so many times as many images as are kept exceed the last one kept, the highest are picked before they are
+# sorted.
+CROWD = 8
 
 
 def search(
@@ -86,10 +101,19 @@ class _Lists:
         """As they are told."""
         return Neighbors(self.positions, self.scores.astype(np.float32))
 
+    def put(self, rows: np.ndarray | slice, others: "_Lists") -> None:
+        """Take the lists of some queries from others."""
+        self.positions[rows], self.scores[rows] = others.positions, others.scores
+
+    @classmethod
+    def empty(cls, count: int, k: int) -> "_Lists":
+        """Lists that hold nothing yet."""
+        return cls(np.full((count, k), NO_POSITION), np.full((count, k), -np.inf))
+
 
 def _lists_by_tile(tiles: Tiles, k: int) -> Iterator[tuple[slice, _Lists]]:
     kept = candidates(tiles, k)
-    held = tiles.gallery.new_empty(QUERY_TILE * GALLERY_TILE)
+    held = tiles.gallery.new_empty(min(QUERY_TILE, len(tiles)) * min(GALLERY_TILE, len(tiles.gallery)))
     error = tiles.error().cpu().numpy()
     for tile in tiles.query_tiles():
         values, positions = nearest_of_tile(tiles, tile, kept, held)
@@ -125,7 +149,7 @@ def _first_of_each(rows: np.ndarray, positions: np.ndarray, scores: np.ndarray, 
     """The first `k` entries of each of `count` rows, of entries that are ordered by row."""
     rank = numbered(np.bincount(rows, minlength=count))
     kept = rank < k
-    listed = _Lists(np.full((count, k), NO_POSITION), np.full((count, k), -np.inf))
+    listed = _Lists.empty(count, k)
     listed.positions[rows[kept], rank[kept]] = positions[kept]
     listed.scores[rows[kept], rank[kept]] = scores[kept]
     return listed
@@ -176,11 +200,10 @@ def _settled_tile(
             unsure = np.setdiff1d(unsure, zeros)
             found.positions[zeros] = _first_allowed(tiles, tile.start + zeros, k)
             found.scores[zeros] = np.where(found.positions[zeros] == NO_POSITION, -np.inf, 0.0)
-        step = max(1, PRECISE_AT_ONCE // width)
+        step = max(MARKED_ROWS, MARKED_AT_ONCE // width)
         for start in range(0, len(unsure), step):
             rows = unsure[start : start + step]
-            again = _settled_precisely(tiles, tile.start + rows, k)
-            found.positions[rows], found.scores[rows] = again.positions, again.scores
+            found.put(rows, _settled_again(tiles, tile.start + rows, lowest[rows], k))
     return found
 
 
@@ -195,6 +218,47 @@ def _first_allowed(tiles: Tiles, rows: np.ndarray, k: int) -> np.ndarray:
     return _first_of_each(queries, positions, np.zeros(len(queries)), len(rows), k).positions
 
 
+def _settled_again(tiles: Tiles, rows: np.ndarray, lowest: np.ndarray, k: int) -> _Lists:
+    """The lists of queries for which float32 cannot tell who the nearest are.
+
+    Mostly those that could be lie close together, and many queries among them: with these alone, without what they
+    share, float32 tells them apart. float64 settles the others.
+
+    Args:
+        tiles: of queries and gallery.
+        rows: int64, positions of the queries, ascending.
+        lowest: float32 `[rows]`, similarities below which none of the nearest is.
+        k: length of the lists.
+    """
+    if tiles.whole:  # whose similarities are not those of the embeddings alone
+        return _settled_precisely(tiles, rows, k)
+    found = _Lists.empty(len(rows), k)
+    possible = _possible(tiles, rows, lowest)
+    few = np.count_nonzero(possible, axis=1) * SCARCE <= len(tiles.gallery)
+    found.put(few, _rescored_marked(tiles, rows[few], possible[few], k))
+    left = ~few
+    for region in regions(possible, np.flatnonzero(left)):
+        near = list(_lists_by_tile(tiles.among(rows[region.rows], region.positions), k))
+        for tile, each in near:
+            named = np.where(each.positions == NO_POSITION, NO_POSITION, region.positions[each.positions])
+            found.put(region.rows[tile], _Lists(named, each.scores))
+        left[region.rows] = False
+    found.put(left, _settled_precisely(tiles, rows[left], k))
+    return found
+
+
+def _possible(tiles: Tiles, rows: np.ndarray, lowest: np.ndarray) -> np.ndarray:
+    """bool `[rows, gallery]`: what is not below the lowest similarity of a query, as float32 tells it."""
+    least = torch.from_numpy(np.maximum(lowest, LEAST)).to(tiles.gallery.device)[:, None]
+    held = tiles.gallery.new_empty(len(rows) * GALLERY_TILE)
+    found = np.empty((len(rows), len(tiles.gallery)), bool)
+    for part in tiles.parts():
+        width = part.stop - part.start
+        similarities = tiles.product(rows, part, held[: len(rows) * width].view(len(rows), width))
+        found[:, part] = (similarities >= least).cpu().numpy()
+    return found
+
+
 def _settled_precisely(tiles: Tiles, rows: np.ndarray, k: int) -> _Lists:
     """The lists of queries for which float32 cannot tell who the nearest are: float64 can, but for ties.
 
@@ -203,22 +267,33 @@ def _settled_precisely(tiles: Tiles, rows: np.ndarray, k: int) -> _Lists:
         rows: int64, positions of the queries.
         k: length of the lists.
     """
-    similarities = tiles.precise(rows)
-    lowest = similarities.topk(min(k, similarities.shape[1]), dim=1).values[:, -1:]
-    some = torch.from_numpy(rows).to(similarities.device)
-    possible = similarities >= lowest - 2 * tiles.error(DOUBLE)[some, None].double()
-    possible &= similarities > -torch.inf
-    queries, columns = (each.cpu().numpy() for each in possible.nonzero(as_tuple=True))
-    counts = np.bincount(queries, minlength=len(rows))
-    found = _Lists(np.full((len(rows), k), NO_POSITION), np.full((len(rows), k), -np.inf))
+    found = _Lists.empty(len(rows), k)
+    step = max(1, PRECISE_AT_ONCE // len(tiles.gallery))
+    for start in range(0, len(rows), step):
+        some = rows[start : start + step]
+        similarities = tiles.precise(some)
+        lowest = similarities.topk(min(k, similarities.shape[1]), dim=1).values[:, -1:]
+        error = tiles.error(DOUBLE)[torch.from_numpy(some).to(similarities.device), None].double()
+        possible = (similarities >= lowest - 2 * error) & (similarities > -torch.inf)
+        found.put(slice(start, start + step), _rescored_marked(tiles, some, possible.cpu().numpy(), k))
+    return found
+
+
+def _rescored_marked(tiles: Tiles, rows: np.ndarray, marked: np.ndarray, k: int) -> _Lists:
+    """The best `k` by their scores in float64 of the images that are marked, bool `[rows, gallery]`."""
+    found = _Lists.empty(len(rows), k)
+    places, ends = true_places(marked)
+    counts = np.diff(ends)
     # Queries with about as many such images together: they are laid out as wide as that of the most.
-    for size in np.unique(sizes := np.ceil(np.log2(np.maximum(counts, 1)))):
+    sizes = np.ceil(np.log2(np.maximum(counts, 1)))
+    for size in np.unique(sizes):
         chosen = np.flatnonzero(sizes == size)
-        inside = np.isin(queries, chosen)
+        of = numbered(counts[chosen]) + np.repeat(ends[chosen], counts[chosen])
         laid_out = np.full((len(chosen), int(counts[chosen].max())), NO_POSITION)
-        laid_out[np.searchsorted(chosen, queries[inside]), numbered(counts[chosen])] = columns[inside]
-        some = _rescored(tiles, rows[chosen], laid_out, k)
-        found.positions[chosen], found.scores[chosen] = some.positions, some.scores
+        laid_out[np.repeat(np.arange(len(chosen)), counts[chosen]), numbered(counts[chosen])] = (
+            places[of] % marked.shape[1]
+        )
+        found.put(chosen, _rescored(tiles, rows[chosen], laid_out, k))
     return found
 
 
@@ -280,8 +355,12 @@ class _Best:
         rows, columns = self._exceeding(similarities, first)
         if not len(rows):
             return
-        # Side by side: the c-th of a row's newcomers goes into column c.
         counts = torch.bincount(rows, minlength=len(self.values))
+        if int(counts.max()) > CROWD * self.k:
+            values, columns = highest(similarities, self.k)
+            self._merge(values, columns + first)
+            return
+        # Side by side: the c-th of a row's newcomers goes into column c.
         slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
         values = self.values.new_full((len(self.values), int(counts.max())), -torch.inf)
         positions = torch.full_like(values, NO_POSITION, dtype=torch.int64)

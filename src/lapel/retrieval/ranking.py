@@ -20,7 +20,7 @@ AT_ONCE = 2**20
 SAMPLED = 16
 
 # Of so many times as many entries as are wanted, or as guessing from a sample adds, most are ties.
-MANY_TIMES = 4
+MANY_TIMES = 16
 
 # The last bit of a float32, which tells a match while similarities are sorted.
 TAG = np.int32(1)
@@ -178,23 +178,34 @@ def _above(rows: np.ndarray, alike: np.ndarray, bounds: np.ndarray, wanted: int,
     Of many that are equal there no more are taken than are wanted, but where all matches are looked for.
     """
     inside = rows >= bounds[:, None]
-    counts = np.count_nonzero(inside, axis=1)
+    places, ends = true_places(inside)
+    counts = np.diff(ends)
     short = np.flatnonzero(counts < wanted)
     if len(short):
         exact = np.partition(rows[short], rows.shape[1] - wanted, axis=1)[:, rows.shape[1] - wanted]
-        inside[short] = rows[short] >= np.maximum(exact, LOWEST)[:, None]
+        bounds[short] = np.maximum(exact, LOWEST)
+        inside[short] = rows[short] >= bounds[short, None]
         counts[short] = np.count_nonzero(inside[short], axis=1)
-    long = np.flatnonzero(counts > MANY_TIMES * (wanted + SAMPLED))
-    if len(long) and depth is not Depth.all:
-        inside[long] = _first_of(rows[long], wanted)
-    places, ends = true_places(inside)
+    long = np.flatnonzero(counts > MANY_TIMES * (wanted + SAMPLED)) if depth is not Depth.all else short[:0]
+    if len(long):
+        inside[long] = _first_of(rows[long], wanted, bounds[long])
+    if len(short) or len(long):
+        places, ends = true_places(inside)
     return _Picked(places, rows.shape[1], rows.reshape(-1)[places], alike.reshape(-1)[places], ends)
 
 
-def _first_of(rows: np.ndarray, wanted: int) -> np.ndarray:
-    """bool, shape of `rows`: the wanted number of the highest of each row, the lower position first among equals."""
-    last = np.partition(rows, rows.shape[1] - wanted, axis=1)[:, rows.shape[1] - wanted, None]
-    last = np.maximum(last, LOWEST)
+def _first_of(rows: np.ndarray, wanted: int, bounds: np.ndarray) -> np.ndarray:
+    """bool, shape of `rows`: the wanted number of the highest of each row, the lower position first among equals.
+
+    Args:
+        rows: float32 `[rows, gallery]`.
+        wanted: how many.
+        bounds: float32 `[rows]`, above or at which there are so many; among ties mostly the last one's value.
+    """
+    last = bounds[:, None].copy()
+    below = np.flatnonzero(np.count_nonzero(rows > last, axis=1) >= wanted)
+    if len(below):  # sorted, since a partition of ties in some order or other may take ten times as long
+        last[below] = np.maximum(np.sort(rows[below], axis=1)[:, -wanted, None], LOWEST)
     above, equal = rows > last, rows == last
     left = wanted - np.count_nonzero(above, axis=1)
     return above | (equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= left[:, None]))
@@ -235,10 +246,9 @@ def _settle_groups(hits: np.ndarray, untagged: np.ndarray, picked: _Picked) -> N
             hits[row, : len(values)] = alike[np.argsort(-values, kind="stable")]
             continue
         bare = (values.view(np.int32) & ~TAG).view(np.float32)
-        for value in groups:
-            members = np.flatnonzero(bare == -value)
-            start = int(np.searchsorted(untagged[row], value))
-            hits[row, start : start + len(members)] = alike[members[np.argsort(-values[members], kind="stable")]]
+        members = np.flatnonzero(np.isin(bare, -groups))
+        ranks = np.flatnonzero(np.isin(untagged[row, : len(values)], groups))
+        hits[row, ranks] = alike[members[np.argsort(-values[members], kind="stable")]]
 
 
 def _best(picked: _Picked, untagged: np.ndarray, least: int) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ GALLERY_TILE = 2048
 
 # Queries of one product where whole rows are wanted: the least that can be held. A divisor of QUERY_TILE.
 ROW_TILE = 256
+
+# Queries whose similarities are copied at once: what is held besides them is a fraction of a `ROW_TILE`'s.
+COPIED_AT_ONCE = 32
 
 # Queries: some that follow each other, or int64 positions of any.
 Rows = slice | np.ndarray
@@ -60,7 +64,6 @@ class Tiles:
         self.given = queries, gallery
         self.queries, self.gallery, self.metric, self.exclude = queries.float(), gallery.float(), metric, exclude
         self.whole = whole
-        self.copies = None if whole else many_copies(self.gallery)
         self.lengths = self.queries.norm(dim=1), self.gallery.norm(dim=1).max()
         self.offset = _common_offset(self.gallery)
         if whole and metric is Metric.cosine:
@@ -74,6 +77,11 @@ class Tiles:
     def __len__(self) -> int:
         return len(self.queries)
 
+    @cached_property
+    def copies(self) -> Copies | None:
+        """The copies in the gallery, looked for when they are first asked for."""
+        return None if self.whole else many_copies(self.given[1].float())
+
     def query_tiles(self) -> list[slice]:
         """The queries, tile after tile."""
         return [slice(top, min(top + QUERY_TILE, len(self))) for top in range(0, len(self), QUERY_TILE)]
@@ -83,16 +91,19 @@ class Tiles:
         width = len(self.gallery)
         return [slice(left, min(left + GALLERY_TILE, width)) for left in range(0, width, GALLERY_TILE)]
 
-    def product(self, rows: slice, part: slice, found: Tensor) -> Tensor:
+    def product(self, rows: Rows, part: slice, found: Tensor) -> Tensor:
         """Similarities `[rows, images of the part]` of some queries, written to `found`, which is given back."""
+        self._compare(rows, part, found)
+        self.leave_out(rows, part, found)
+        return found
+
+    def _compare(self, rows: Rows, part: slice, found: Tensor) -> None:
         tile, gallery = self.queries[rows], self.gallery[part]
         torch.mm(tile, gallery.T, out=found)
         if self.metric is Metric.euclidean:
             found.mul_(2).sub_(self.squares[part]).sub_(tile.square().sum(1, keepdim=True))
         elif self.shared is not None:
             found.add_(self.shared[part].float())
-        self.leave_out(rows, part, found)
-        return found
 
     def _along_offset(self) -> Tensor:
         """float64 `[gallery]`: m.(g-m) of each image."""
@@ -147,7 +158,7 @@ class Tiles:
         """
         step = ROW_TILE * max(1, int(min(memory * 2**20 / (4 * len(self.gallery) * ROW_TILE), len(self))))
         held = torch.empty(min(step, len(self)), len(self.gallery), device=self.gallery.device)
-        fill = self._fill if self.copies is None else _Copied(self, self.copies).fill
+        fill = self._fill if self.copies is None else partial(self._fill_copied, self.copies)
         for first in range(0, len(self), step):
             block = held[: len(self) - first]
             for top in range(0, len(block), ROW_TILE):
@@ -158,11 +169,33 @@ class Tiles:
         for part in self.parts():
             self.product(rows, part, found[:, part])
 
+    def _fill_copied(self, copies: Copies, rows: slice, found: Tensor) -> None:
+        """As `_fill`, but images of one embedding have one similarity to the last bit: that of the first of them."""
+        for part in self.parts():
+            self._compare(rows, part, found[:, part])
+        first = torch.from_numpy(copies.first[copies.of]).to(found.device)
+        for some in found.split(COPIED_AT_ONCE):
+            some.copy_(some.index_select(1, first))
+        self.leave_out(rows, slice(0, found.shape[1]), found)
+
     def different(self, copies: Copies) -> tuple["Tiles", int]:
         """The tiles of the different embeddings; and how many images, at most, a query is not to find of those left."""
         exclude, more = copies.excluded(self.exclude)
         first = torch.from_numpy(copies.first).to(self.gallery.device)
         return Tiles(self.given[0], self.given[1][first], self.metric, exclude), more
+
+    def among(self, rows: np.ndarray, positions: np.ndarray) -> "Tiles":
+        """The tiles of some queries and of some gallery images alone, both by ascending positions."""
+        queries, gallery = (
+            whole[torch.from_numpy(some).to(whole.device)]
+            for whole, some in zip(self.given, (rows, positions), strict=True)
+        )
+        if self.exclude is None:
+            return Tiles(queries, gallery, self.metric, None)
+        pairs = excluded_pairs(self.exclude, rows)
+        pairs = pairs[np.isin(pairs[:, 1], positions)]
+        pairs[:, 1] = np.searchsorted(positions, pairs[:, 1])
+        return Tiles(queries, gallery, self.metric, pairs)
 
     def error(self, unit: float = SINGLE) -> Tensor:
         """`[queries]`: how far a similarity may be from the one that `exact` tells, at most.
@@ -181,37 +214,6 @@ class Tiles:
         rounded = 2 * terms * DOUBLE * self.lengths[0] * self.lengths[1]
         added = 0.0 if self.shared is None else 2 * unit * float(self.shared.abs().max())
         return 2 * terms * unit * lengths * longest + added + rounded
-
-
-class _Copied:
-    """Whole rows of similarities, in which images of one embedding have one similarity to the last bit.
-
-    Args:
-        tiles: whose rows they are.
-        copies: of its gallery.
-    """
-
-    def __init__(self, tiles: Tiles, copies: Copies) -> None:
-        self.tiles, self.starts = tiles, copies.starts
-        self.members, self.of = (
-            torch.from_numpy(each).to(tiles.gallery.device) for each in (copies.members, copies.of)
-        )
-        self.different = tiles.different(copies)[0]
-        self.held = tiles.gallery.new_empty(ROW_TILE * GALLERY_TILE)
-
-    def fill(self, rows: slice, found: Tensor) -> None:
-        """Write the similarities `[rows, gallery]` of some queries."""
-        parts = self.different.parts()
-        for part in parts:
-            width = part.stop - part.start
-            one = self.different.product(rows, part, self.held[: len(found) * width].view(len(found), width))
-            if len(parts) == 1:
-                torch.index_select(one, 1, self.of, out=found)
-                continue
-            first, end = self.starts[[part.start, part.stop]].tolist()
-            for members in self.members[first:end].split(GALLERY_TILE):
-                found.index_copy_(1, members, one[:, self.of[members] - part.start])
-        self.tiles.leave_out(rows, slice(0, found.shape[1]), found)
 
 
 def excluded_pairs(exclude: np.ndarray, rows: Rows) -> np.ndarray:
@@ -235,9 +237,12 @@ def _common_offset(gallery: Tensor) -> Tensor:
     Its coordinates are multiples of a power of two near the embeddings' spread: what was exact, whole numbers for
     instance, stays so.
     """
-    spread = float(gallery.std(0, correction=0).amax())
+    mean = gallery.mean(0)
+    # In parts, since torch.std takes several times as long, and all at once would be held twice.
+    parts = [(part - mean).square().sum(0, dtype=torch.float64) for part in gallery.split(GALLERY_TILE)]
+    spread = float((torch.stack(parts).sum(0).amax() / len(gallery)).sqrt())
     grid = 2.0 ** math.floor(math.log2(spread)) if spread > 0 else 2.0**-10
-    return (gallery.mean(0) / grid).round() * grid
+    return (mean / grid).round() * grid
 
 
 def check_embeddings(queries: Tensor, gallery: Tensor) -> None:

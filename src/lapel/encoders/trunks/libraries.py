@@ -78,7 +78,8 @@ def _timm_trunk(config: TrunkConfig, data: DataConfig, with_weights: bool) -> Li
             raise
         raise LapelError(_offline(config, error)) from error
     if with_weights and config.weights not in ("none", "default"):
-        load_weights(model, config.weights, str(model.pretrained_cfg.get("classifier") or ""))
+        classifiers = model.pretrained_cfg.get("classifier") or ()
+        load_weights(model, config.weights, (classifiers,) if isinstance(classifiers, str) else tuple(classifiers))
     if hasattr(model, "set_input_size"):
         _fit_to_size(model, config, data)
     about = model.pretrained_cfg
@@ -132,7 +133,7 @@ def _vision_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
     assert isinstance(features, int)
     model.set_submodule(classifier, nn.Identity())
     if with_weights and config.weights not in ("none", "default"):
-        load_weights(model, config.weights, classifier)
+        load_weights(model, config.weights, (classifier,))
     return LibraryTrunk(model, features, IMAGENET_MEAN, IMAGENET_STD)
 
 

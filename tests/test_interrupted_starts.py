@@ -1,0 +1,100 @@
+"""Ctrl-C while a command is being imported: one line, and nothing left behind."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lapel.commands.train import main
+
+# A Ctrl-C when a module is looked for, wherever the import stands; what is imported may make another error of it.
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            print("reached", flush=True)
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                for _ in range(1000):
+                    pass
+            except KeyboardInterrupt:
+                raise ImportError("of another kind") from None
+
+sys.meta_path.insert(0, Interrupting())
+from lapel.commands.{command} import main
+main()
+"""
+
+SMALL = ["data=wardrobe", "data.items=40", "data.size=32", "trainer=cpu"]
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "arguments"),
+    [
+        ("train", "lapel.commands.hydra_app", SMALL),
+        ("train", "hydra.conf", SMALL),
+        ("train", "lapel.config.train", SMALL),
+        ("train", "lapel.training", SMALL),
+        pytest.param("train", "lapel.losses", SMALL, marks=pytest.mark.slow),
+        pytest.param("train", "lapel.training", ["-m", *SMALL, "seed=0,1"], marks=pytest.mark.slow),
+        ("train", "lapel.encoders.checking", ["--cfg", "job", *SMALL]),
+        ("evaluate", "lapel.evaluation", ["run=nowhere"]),
+        ("export", "lapel.exporting", ["run=nowhere"]),
+        ("search", "lapel.config.search", ["row=1"]),
+        ("search", "lapel.bundle", ["row=1"]),
+        ("compare", "lapel.evaluation", ["nowhere"]),
+        ("data", "lapel.machine.console", ["check", *SMALL[:3]]),
+        ("data", "lapel.config.composing", ["check", *SMALL[:3]]),
+    ],
+)
+def test_ctrl_c_during_imports_is_one_line(command: str, module: str, arguments: list[str], tmp_path: Path) -> None:
+    code = INTERRUPTED.format(command=command, module=module)
+    call = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert ended.stdout == "reached\n"
+    assert ended.stderr == f"lapel-{command}: interrupted\n"
+    assert ended.returncode == 128 + signal.SIGINT
+    assert not list(tmp_path.rglob("*")), "nothing was made"
+
+
+def test_ctrl_c_that_is_ignored_stays_so(tmp_path: Path) -> None:
+    """As that of what a shell runs in the background."""
+    ignoring = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
+    code = ignoring + INTERRUPTED.format(command="train", module="hydra")
+    call = [sys.executable, "-c", code, "--version"]
+    ended = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("reached\nlapel ")
+
+
+def test_what_a_command_imports_before_it_minds_ctrl_c_is_little() -> None:
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        "import {}\n"
+        "print(sorted({{each.partition('.')[0] for each in set(sys.modules) - before}} & "
+        "{{'hydra', 'omegaconf', 'rich', 'numpy', 'pandas', 'yaml', 'importlib.metadata', 'logging'}}))"
+    )
+    for command in ("train", "evaluate", "export", "search", "compare", "data"):
+        call = [sys.executable, "-c", code.format(f"lapel.commands.{command}")]
+        assert subprocess.run(call, capture_output=True, text=True, check=True).stdout == "[]\n", command
+
+
+def test_an_interrupted_start_leaves_no_empty_run_folder(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object, folder: Path) -> float:
+        assert folder.is_dir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lapel.training.train", interrupted)
+    monkeypatch.setattr(sys, "argv", ["lapel-train", *SMALL])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "lapel-train: interrupted\n"
+    assert not list((working_folder / "runs").iterdir())
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
