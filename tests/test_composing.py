@@ -130,6 +130,58 @@ def test_a_mistake_is_told_in_one_line(override: str, told: list[str]) -> None:
     assert all(each in str(error.value) for each in told), str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("command", "override", "told"),
+    [
+        ("evaluate", "k=[null]", "k[0]: must not be null"),
+        ("train", "stages=[{epochs:x}]", "epochs=x: must be a whole number, at least 1"),
+        ("train", "trainer.precision=[a]", "trainer.precision=['a']: must be one of auto, fp32, bf16, fp16"),
+        ("evaluate", "metric=[3]", "metric=[3]: must be one of cosine, euclidean"),
+        ("train", "data.root=[a,b]", "data.root=['a', 'b']: must be a text"),
+        ("train", "trainer.compile=[1]", "trainer.compile=[1]: must be true or false"),
+        ("train", "optim=3", "optim=3: must be a name"),
+        ("train", "trainer=true", "trainer=True: must be a name"),
+    ],
+)
+def test_a_value_of_another_kind_says_what_is_allowed(command: str, override: str, told: str) -> None:
+    with pytest.raises(LapelError) as caught:
+        compose(command, [override])
+    assert str(caught.value) == told
+
+
+LISTS = [
+    ("evaluate", [], "k"),
+    ("evaluate", [], "verification.fpr"),
+    ("evaluate", [], "graded"),
+    ("export", [], "export.formats"),
+    ("train", [], "encoder.widths"),
+    ("train", ["optim.schedule=step"], "optim.milestones"),
+    ("train", ["encoder=resnet18"], "encoder.frozen"),
+    ("train", [], "data.size"),
+]
+
+
+@pytest.mark.parametrize(("command", "others", "key"), LISTS)
+@pytest.mark.parametrize("value", ["[[1]]", "[{a:1}]"])
+def test_lists_hold_single_values(command: str, others: list[str], key: str, value: str) -> None:
+    with pytest.raises(LapelError, match=r"(^|\.)(\w+)=\[[\[{].*: must be a list of single values$") as caught:
+        compose(command, [*others, f"{key}={value}"])
+    assert str(caught.value).startswith(f"{key}=")
+
+
+@pytest.mark.parametrize(("command", "others", "key"), LISTS)
+def test_an_empty_list_means_none_or_is_told(command: str, others: list[str], key: str) -> None:
+    """What may be none, no rates of false positives for instance, is none; what must be some says so at once."""
+    if key in ("verification.fpr", "graded", "optim.milestones", "encoder.frozen"):
+        found = compose(command, [*others, f"{key}=[]"])
+        for name in key.split("."):
+            found = getattr(found, name)
+        assert found == []
+    else:
+        with pytest.raises(LapelError, match=rf"{key}=\[\]: must (have at least one|be a number)"):
+            compose(command, [*others, f"{key}=[]"])
+
+
 def test_one_value_of_one_objective_can_be_overridden_and_an_objective_exchanged() -> None:
     pair = compose("train", ["variant=siam", "variant.objectives.pair.margin=0.2"]).variant.objectives["pair"]
     assert isinstance(pair, ContrastiveConfig)

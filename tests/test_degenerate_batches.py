@@ -5,6 +5,7 @@ Whatever loss and miner, the value and the gradient are finite; where a loss had
 
 import math
 from collections.abc import Iterator
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from pytorch_metric_learning import losses as theirs
 from torch import Tensor
 
 from lapel.config.choices import choices_of
-from lapel.config.library_losses import LibraryLossConfig
+from lapel.config.library_losses import AngularConfig, LibraryLossConfig
 from lapel.config.objective import ObjectiveConfig
 from lapel.config.variant import VariantConfig
 from lapel.losses import Objective, build
@@ -124,6 +125,18 @@ def test_every_loss_with_every_miner_and_memory_is_finite_on_every_batch(name: s
 def test_the_histogram_loss_takes_copies(seed: int) -> None:
     (_, raw, items) = next(each for each in batches(seed) if each[0] == "copies")
     assert told_of(objective("histogram", None, 0), raw, items, bf16=False) == ""
+
+
+def test_the_steepest_angle_that_the_angular_loss_takes_is_finite_on_every_batch() -> None:
+    """The tangent of 90 degrees, which pytorch-metric-learning takes, is 1.6e16: on zeros there was no gradient."""
+    allowed = next(each for each in fields(AngularConfig) if each.name == "alpha").metadata["at_most"]
+    assert allowed < 90
+    for what, raw, items in batches(0):
+        built = build(
+            VariantConfig(name="made", objectives={"item": AngularConfig(alpha=allowed)}), DIMENSIONS, ITEMS, ITEMS
+        )["item"]
+        assert isinstance(built, Objective)
+        assert told_of(built, raw, items, bf16=False) == "", what
 
 
 @pytest.mark.parametrize("bins", [100, 1000])

@@ -20,7 +20,7 @@ from lapel.config.evaluation import CompareConfig
 from lapel.errors import LapelError
 from lapel.evaluation.comparison import read_run
 from lapel.runs.folder import best_finished
-from lapel.training.callbacks import Pictures
+from lapel.training.callbacks import AWAITED, Pictures
 from lapel.training.module import SimilarityModule
 
 TRAIN = Path(__file__).parent.parent / "train.py"
@@ -181,3 +181,36 @@ def test_weights_are_written_where_curves_cannot_be(working_folder: Path, monkey
         lapel.train(lapel.compose("train", THREE), working_folder / "run")
     kept = torch.load(working_folder / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert kept["lapel"]["steps"] == 4
+
+
+@pytest.mark.parametrize("failure", [LapelError("no more"), ValueError("unforeseen")])
+def test_after_a_training_that_failed_ctrl_c_ends_what_comes_next(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """In a notebook, or between two trials: Lightning calls no teardown after an error."""
+
+    def fail(*_: object) -> None:
+        assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        raise failure
+
+    before = {number: signal.getsignal(number) for number in AWAITED}
+    monkeypatch.setattr(SimilarityModule, "training_step", fail)
+    with pytest.raises(type(failure), match=str(failure)):
+        lapel.train(lapel.compose("train", TINY), working_folder / "run")
+    assert {number: signal.getsignal(number) for number in AWAITED} == before
+
+
+def test_a_second_ctrl_c_in_a_long_step_ends_it_as_ctrl_c_does(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def two_signals(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("the step went on")
+
+    monkeypatch.setattr("lapel.training.callbacks.interrupt.IMPATIENCE", -1.0)
+    monkeypatch.setattr(SimilarityModule, "training_step", two_signals)
+    before = {number: signal.getsignal(number) for number in AWAITED}
+    with pytest.raises(KeyboardInterrupt):
+        lapel.train(lapel.compose("train", TINY), working_folder / "run")
+    assert {number: signal.getsignal(number) for number in AWAITED} == before

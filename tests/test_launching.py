@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
+import lapel
 from lapel.machine.launchers import _first_node, outer_rank, processes_outside
 
 TRAIN = Path(__file__).parent.parent / "train.py"
@@ -33,6 +34,16 @@ def runs(folder: Path) -> list[Path]:
 )
 def test_the_first_node_of_slurms_list(nodes: str, first: str) -> None:
     assert _first_node(nodes) == first
+
+
+def test_a_training_on_a_machine_with_srun_is_not_told_to_use_it(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    (working_folder / "bin").mkdir()
+    (working_folder / "bin" / "srun").touch(0o755)
+    monkeypatch.setenv("PATH", f"{working_folder / 'bin'}:{os.environ['PATH']}")
+    lapel.train(lapel.compose("train", TINY))
+    assert not [each for each in recwarn if "srun" in str(each.message)]
 
 
 def test_sruns_words_become_torchruns(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from lapel.commands import search as search_command
 from lapel.commands.terminal import CurrentStderr, tell
 from lapel.config.export import ExportConfig
 from lapel.machine.console import PlainConsole, printable, printable_lines
+from lapel.pictures.sheets import contact_sheet, match_sheet
 from lapel.report.content import MapPoints
 from lapel.report.drawings import _map, _styled  # pyright: ignore[reportPrivateUsage]
 
@@ -151,6 +152,16 @@ def test_tensorboards_projector_has_a_line_an_image(shop: Path) -> None:
     tensors = (metadata.parent / "tensors.tsv").read_text().strip().split("\n")
     assert len([line for line in lines[1:] if line]) == len(tensors)
     assert all(line.count("\t") == 1 for line in lines if line)
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "", " ", "wide " * 20_000, "x\udc80"])
+def test_sheets_of_pictures_have_a_caption_of_any_name(name: str) -> None:
+    pixels = np.zeros((3, 4, 4), np.uint8)
+    sheet = contact_sheet([(name, [pixels]), ("plain", [pixels])])
+    assert sheet.width < 4_000
+    plain = contact_sheet([("plain", [pixels]), ("plain", [pixels])])
+    assert sheet.height == plain.height
+    match_sheet(pixels[None], pixels[None, None], np.array([[True]]), [name])
 
 
 def test_the_maps_legend_has_every_name(monkeypatch: pytest.MonkeyPatch) -> None:

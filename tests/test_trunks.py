@@ -1,6 +1,7 @@
 """Trunks of libraries, their weights from files, and what training leaves of frozen ones."""
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,32 @@ def test_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch
         LapelError, match=r"weights=default: the weights of .* cannot be had \(no network here\); give a"
     ):
         build_trunk(trunk_config("default"), DATA, with_weights=True)
+
+
+def test_a_hub_that_is_not_reached_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+):
+    """The hub's client warns of every try, twice."""
+    from huggingface_hub import file_download
+
+    hub = logging.getLogger("huggingface_hub")
+    before = hub.level
+
+    def refused(*_: object, **__: object) -> None:
+        hub.getChild("utils._http").warning("Retrying in 1s [Retry 1/5].")
+        try:
+            raise OSError("[Errno 111] Connection refused")
+        except OSError as error:
+            raise RuntimeError("An error happened.\nPlease check your connection") from error
+
+    monkeypatch.setattr("timm.models._hub.hf_hub_download", refused)
+    assert file_download.logger.name.startswith("huggingface_hub.")
+    with caplog.at_level("INFO"), pytest.raises(LapelError) as caught:
+        build_trunk(trunk_config("default"), DATA, with_weights=True)
+    assert "Retrying" not in caplog.text + capsys.readouterr().err
+    assert "asks timm's hub for the weights of" in caplog.text
+    assert "cannot be had ([Errno 111] Connection refused); give a file" in str(caught.value)
+    assert hub.level == before
 
 
 def test_images_are_standardised_as_the_trunk_was_trained():

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_module
@@ -62,11 +62,24 @@ def compose(command: str, overrides: list[str]) -> Any:
             return to_config(hydra_compose(command, overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise LapelError(explain(error, composed_commands()[command])) from error
-    except AssertionError as error:  # OmegaConf's, at an option of a group in which nothing is chosen
-        if (key := _option_of_nothing(overrides, composed_commands()[command])) is None:
+    except (AssertionError, ValueError) as error:
+        if (told := _explain_group(error, overrides, composed_commands()[command])) is None:
             raise
+        raise LapelError(told) from error
+
+
+def _explain_group(error: Exception, overrides: list[str], command: type) -> str | None:
+    """What is wrong with a group of options, where OmegaConf and Hydra forbear to say it; else None."""
+    if isinstance(error, AssertionError):  # OmegaConf's, at an option of a group in which nothing is chosen
+        if (key := _option_of_nothing(overrides, command)) is None:
+            return None
         group = key.lstrip("+").partition(".")[0]
-        raise LapelError(f"{key}: there is no {group} to change; choose one as well, with {group}=NAME") from error
+        return f"{key}: there is no {group} to change; choose one as well, with {group}=NAME"
+    groups = {kind.partition("/")[0] for kind in CHOICES}
+    for key, value in _parsed(overrides).items():
+        if key in groups and not isinstance(value, str | list):
+            return f"{key}={value}: must be a name"
+    return None
 
 
 def _parsed(overrides: list[str]) -> dict[str, Any]:
@@ -146,7 +159,7 @@ def _leaves(node: DictConfig, prefix: str) -> Iterator[tuple[str, Any, Any]]:
         value = node[name]
         if isinstance(value, DictConfig):
             yield from _leaves(value, f"{prefix}{name}.")
-        elif isinstance(value, ListConfig) and any(isinstance(each, DictConfig) for each in value):
+        elif isinstance(value, ListConfig) and any(is_dataclass(OmegaConf.get_type(each)) for each in value):
             for number, each in enumerate(value):
                 yield from _leaves(each, f"{prefix}{name}.{number}.")
         else:
@@ -171,15 +184,15 @@ def explain(error: Exception, command: type) -> str:
         return no_such_option(group[1], [each.name for each in fields(command)])
     if "is not a ListConfig" in f"{cause} {text}":
         return f"{key}: must be a list, in brackets: {key}=[…]"
+    if re.search(r"is not Optional|NoneType is not a subclass", f"{cause} {text}"):
+        return f"{key or getattr(error, 'full_key', '')}: must not be null"
     if single := re.search(r"is not a subclass of (\w+)\. value: (.*?)(?: full_key|$)", f"{cause} {text}"):
         return f"{single[2]}: must be options, in braces, as in {_an_option(single[1])}"
     if ambiguous := re.match(r"Ambiguous value for argument '([^']+)'", text):
         return f"{ambiguous[1]}: several values are a sweep, which needs -m"
     if isinstance(error, OverrideParseException):
         return f"{error.override}: cannot be read as key=value; quote special characters, as in \"key='a (1), b'\""
-    if "is not Optional" in f"{cause} {text}":
-        return f"{key}: must not be null"
-    if key and (typed := _explain_type(key, cause or text, command)):
+    if key and (typed := _explain_type(key, error.__cause__ or error, command)):
         return typed
     reason = re.split(r"\s*full_key:|\s*Set the environment variable", cause or text)[0]
     return f"{key}: {reason}" if key else reason
@@ -188,23 +201,42 @@ def explain(error: Exception, command: type) -> str:
 # What OmegaConf says of a value of another type: the value, and the type that it should have.
 _OTHER_TYPES = (
     r"Value '(?P<value>.*)' of type '\w+' could not be converted to (?P<type>Float|Integer)",
-    r"Value '(?P<value>.*)' is not a valid (?P<type>bool)",
+    r"Value '?(?P<value>.*?)'? (?:\(\w+\) )?is not a valid (?P<type>bool)",
+    r"Cannot convert '\w+' to (?P<type>string): '(?P<value>.*)'",
     r"Invalid value '(?P<value>.*)', expected one of \[(?P<type>.*)\]",
+    r"Value (?P<value>.*) \(\w+\) is not a valid input for <(?P<type>enum) ",
 )
 
 
-def _explain_type(key: str, said: str, command: type) -> str:
+def _explain_type(key: str, error: BaseException, command: type) -> str:
     """A value of another type than its option: what is allowed there; empty where something else is said."""
+    said = " ".join(str(error).split())
     match = next(filter(None, (re.search(each, said) for each in _OTHER_TYPES)), None)
     if match is None:
         return ""
-    whole = re.sub(r"\[\d+\]$", "", key)
-    metadata = dict(options_below(command)).get(whole, {})
+    holder, name = getattr(error, "object_type", None), getattr(error, "key", None)
+    if is_dataclass(holder):
+        declared = next(each for each in fields(holder) if each.name == name)
+        metadata, kind = declared.metadata, get_type_hints(holder)[declared.name]
+    else:  # a number of a list
+        metadata, kind = dict(options_below(command)).get(re.sub(r"\[\d+\]$", "", key), {}), None
     bounds = allowed_range(metadata)
     of_numbers = "" if bounds == "finite" else f", {bounds}"
-    names = {"Float": f"a number{of_numbers}", "Integer": f"a whole number{of_numbers}", "bool": "true or false"}
+    names = {
+        "Float": f"a number{of_numbers}",
+        "Integer": f"a whole number{of_numbers}",
+        "bool": "true or false",
+        "string": "a text",
+        "enum": f"one of {', '.join(_members(kind))}",
+    }
     told = names.get(match["type"]) or f"one of {match['type']}"
     return f"{key}={match['value']}: must be {told}"
+
+
+def _members(kind: Any) -> list[str]:
+    """Names of an enum's members, where a type is one, or an enum or nothing."""
+    enums = [each for each in (kind, *get_args(kind)) if isinstance(each, type) and issubclass(each, Enum)]
+    return [member for each in enums for member in each.__members__]
 
 
 def escape_interpolation(text: str) -> str:

@@ -49,8 +49,8 @@ class AngularConfig(LibraryLossConfig):
 
     takes_memory: ClassVar[bool] = True
 
-    alpha: float = option(40.0, above=0, at_most=90)
-    """Degrees that the angle at the negative is kept below."""
+    alpha: float = option(40.0, above=0, at_most=89)
+    """Degrees that the angle at the negative is kept below. The loss multiplies by its tangent's square."""
 
 
 @library_loss("circle", "CircleLoss")

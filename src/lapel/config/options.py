@@ -5,7 +5,7 @@ from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from omegaconf import MISSING, ListConfig
+from omegaconf import MISSING, DictConfig, ListConfig
 
 from lapel.errors import LapelError
 
@@ -51,8 +51,13 @@ def _in_range(value: float, metadata: Any) -> bool:
 
 
 def check_range(key: str, value: Any, metadata: Any) -> None:
-    """Raise if a number, or a number of a list, lies outside the field's range. NaN never lies inside."""
+    """Raise if a number, or a number of a list, lies outside the field's range, or a list holds others.
+
+    NaN never lies inside.
+    """
     for number in value if isinstance(value, list | tuple | ListConfig) else [value]:
+        if number is not value and isinstance(number, list | tuple | dict | ListConfig | DictConfig):
+            raise LapelError(f"{key}={value}: must be a list of single values")
         bounded = isinstance(number, int | float) and not isinstance(number, bool)
         if bounded and not _in_range(number, metadata):
             raise LapelError(f"{key}={value}: must be {allowed_range(metadata)}")

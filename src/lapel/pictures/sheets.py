@@ -5,6 +5,8 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lapel.errors import printable
+
 RIGHT = (46, 160, 67)
 WRONG = (218, 54, 51)
 PAPER = (255, 255, 255)
@@ -14,6 +16,9 @@ INK = (40, 40, 40)
 SIDE = 72
 FRAME = 4
 GAP = 6
+
+# Letters of a caption, at most.
+LONGEST = 200
 
 
 def match_sheet(queries: np.ndarray, found: np.ndarray, right: np.ndarray, captions: list[str]) -> Image.Image:
@@ -37,7 +42,7 @@ def match_sheet(queries: np.ndarray, found: np.ndarray, right: np.ndarray, capti
     for line in range(lines):
         top = heading + line * (cell + 18 + GAP)
         sheet.paste(framed(queries[line], INK), (GAP, top))
-        pen.text((GAP, top + cell + 1), " ".join(captions[line].split()), INK)
+        pen.text((GAP, top + cell + 1), _caption(captions[line]), INK)
         for rank in range(k):
             colour = RIGHT if right[line, rank] else WRONG
             sheet.paste(framed(found[line, rank], colour), (left + GAP + rank * (cell + GAP), top))
@@ -62,7 +67,7 @@ def contact_sheet(lines: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
     Args:
         lines: caption, and uint8 `[channels, height, width]` of each picture, which may differ in shape.
     """
-    lines = [(" ".join(text.split()), pictures) for text, pictures in lines]
+    lines = [(_caption(text), pictures) for text, pictures in lines]
     columns = max(len(pictures) for _, pictures in lines)
     cell, caption = SIDE + GAP, 18
     widest = math.ceil(max(_text_width(text) for text, _ in lines)) + GAP
@@ -78,6 +83,12 @@ def contact_sheet(lines: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
             shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
             sheet.paste(picture.resize(shape, Image.Resampling.BICUBIC), (GAP + number * cell, top + caption))
     return sheet
+
+
+def _caption(text: str) -> str:
+    """One line, without control characters, that makes no sheet wider than a screen or two."""
+    told = printable(" ".join(text.split()))
+    return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
 
 
 def _text_width(text: str) -> float:

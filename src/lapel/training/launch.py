@@ -195,6 +195,8 @@ def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[s
         return {"interrupted": str(error), "signal": error.signal}
     except LapelError as error:
         return {"error": str(error)}
+    except KeyboardInterrupt:  # a second Ctrl-C: the process that started this one knows of it
+        raise SystemExit(1) from None
 
 
 def _end_with_parent() -> None:

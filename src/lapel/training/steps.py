@@ -6,7 +6,11 @@ off stands here, with the reason; lapel does it itself, in callbacks and sampler
 
 import logging
 import os
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +23,22 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 from lapel.config.train import TrainConfig
 from lapel.config.trainer import DistributedStrategy, Precision
 from lapel.machine.devices import choose_precision
+from lapel.training.callbacks.interrupt import AWAITED
 from lapel.training.checkpoint_files import AtomicCheckpointIO
 from lapel.training.module import SimilarityModule
 
 LIGHTNINGS_PRECISION = {Precision.fp32: "32-true", Precision.bf16: "bf16-mixed", Precision.fp16: "16-mixed"}
 
 # What Lightning says that does not apply here: the loader has no workers, since images lie ready; frozen parts are in
-# evaluation mode; buffers are shared before validation; val is no loader of Lightning's; a resume begins amid an epoch.
+# evaluation mode; buffers are shared before validation; val is no loader of Lightning's; a resume begins amid an epoch;
+# a machine of SLURM's is used without it where a training is one process.
 IDLE_ADVICE = (
     ".*does not have many workers.*",
     ".*in eval mode at the start of training.*",
     ".*broadcast_buffers.*is deprecated.*",
     ".*no `val_dataloader`.*|.*isinstance.*LeafSpec.*",
     ".*resuming from a checkpoint that ended.*|.*mid-epoch.*",
+    ".*`srun` command is available.*",
 )
 
 
@@ -53,10 +60,46 @@ def run_steps(
         tensorboard: where callbacks write; None for nowhere.
         checkpoint: that training goes on from; None to begin.
     """
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
+    with warnings.catch_warnings():
+        for message in IDLE_ADVICE:
+            warnings.filterwarnings("ignore", message=message)
+        trainer = _trainer(module, device, callbacks, ranks, tensorboard)
+        with _ended_as_others_end(trainer, module, callbacks):
+            trainer.fit(module, ckpt_path=checkpoint)
+
+
+@contextmanager
+def _ended_as_others_end(trainer: pl.Trainer, module: SimilarityModule, callbacks: list[pl.Callback]) -> Iterator[None]:
+    """After an error, what the callbacks have taken is given back; Ctrl-C is KeyboardInterrupt, and works again.
+
+    Lightning calls no `teardown` then, makes SystemExit of KeyboardInterrupt, and leaves the process deaf to Ctrl-C.
+    """
+    before = {number: signal.getsignal(number) for number in AWAITED}
+    try:
+        yield
+    except BaseException as error:
+        for each in callbacks:
+            each.teardown(trainer, module, "fit")
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():  # those of callbacks give way to Lightning's, which are gone
+                signal.signal(number, handler)
+        if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from error
+        raise
+
+
+def _trainer(
+    module: SimilarityModule,
+    device: torch.device,
+    callbacks: list[pl.Callback],
+    ranks: int,
+    tensorboard: TensorBoardLogger | None,
+) -> pl.Trainer:
+    """Lightning's trainer, which makes the steps and leaves the rest to lapel's callbacks."""
     config, here = module.config, processes_here(ranks)
     plugins: list[Any] = [AtomicCheckpointIO()]  # Lightning's own writer stages files in another file system
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
-    trainer = pl.Trainer(
+    return pl.Trainer(
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=here if ranks > 1 else ([device.index] if device.type == "cuda" else 1),
         num_nodes=ranks // here,
@@ -83,10 +126,6 @@ def run_steps(
         enable_model_summary=False,
         log_every_n_steps=1,  # nothing is logged through Lightning; at the default it warns of short trainings
     )
-    with warnings.catch_warnings():
-        for message in IDLE_ADVICE:
-            warnings.filterwarnings("ignore", message=message)
-        trainer.fit(module, ckpt_path=checkpoint)
 
 
 def processes_here(ranks: int) -> int:

@@ -1,5 +1,9 @@
 """Trunks of timm and torchvision: any of their models, without its classifier."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from textwrap import shorten
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,8 +15,13 @@ from lapel.encoders.trunks.convolutions import mend
 from lapel.encoders.trunks.weights import load_weights
 from lapel.errors import LapelError
 
+logger = logging.getLogger(__name__)
+
 # Names shown of models that are like one that is not known.
 SHOWN = 3
+
+# The longest reason of a hub's that is passed on to the user.
+LONGEST = 150
 
 # What torchvision's weights were trained with (its presets' defaults).
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -71,12 +80,8 @@ def _timm_trunk(config: TrunkConfig, data: DataConfig, with_weights: bool) -> Li
         near = timm.list_models(f"*{config.name}*")[:SHOWN] or timm.list_models(f"{config.name[:5]}*")[:SHOWN]
         raise LapelError(f"encoder.name={config.name}: timm has no such model{_like(near)}")
     online = with_weights and config.weights == "default"
-    try:
+    with _fetched(config) if online else nullcontext():
         model: Any = timm.create_model(config.name, pretrained=online, num_classes=0)
-    except Exception as error:  # the hub's client lets through whatever its requests meet
-        if not online:
-            raise
-        raise LapelError(_offline(config, error)) from error
     if with_weights and config.weights not in ("none", "default"):
         classifiers = model.pretrained_cfg.get("classifier") or ()
         load_weights(model, config.weights, (classifiers,) if isinstance(classifiers, str) else tuple(classifiers))
@@ -122,12 +127,8 @@ def _vision_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
             "init_weights": with_weights and config.weights == "none",
             "transform_input": config.weights != "none",
         }
-    try:
+    with _fetched(config) if online else nullcontext():
         model = models.get_model(config.name, weights="DEFAULT" if online else None, **options)
-    except Exception as error:  # as above
-        if not online:
-            raise
-        raise LapelError(_offline(config, error)) from error
     classifier = _last_linear(model)
     features = model.get_submodule(classifier).in_features
     assert isinstance(features, int)
@@ -146,9 +147,30 @@ def _like(names: list[str]) -> str:
     return f"; it has {', '.join(names)}" if names else ""
 
 
-def _offline(config: TrunkConfig, error: Exception) -> str:
-    reason = " ".join(str(error).split())[:150]
-    return (
-        f"encoder.weights=default: the weights of {config.name} cannot be had ({reason}); "
-        "give a file (.pth, .safetensors), or encoder.weights=none"
-    )
+@contextmanager
+def _fetched(config: TrunkConfig) -> Iterator[None]:
+    """Weights come from a library's hub inside: what is in vain is told once, and not each time that it is tried again.
+
+    Raises:
+        LapelError: they cannot be had.
+    """
+    client = logging.getLogger("huggingface_hub")
+    before = client.level
+    client.setLevel(logging.ERROR)
+    logger.info("encoder.weights=default: asks %s's hub for the weights of %s", config.library.name, config.name)
+    try:
+        yield
+    except Exception as error:  # the hubs' clients let through whatever their requests meet
+        raise LapelError(
+            f"encoder.weights=default: the weights of {config.name} cannot be had ({_first_cause(error)}); "
+            "give a file (.pth, .safetensors), or encoder.weights=none"
+        ) from error
+    finally:
+        client.setLevel(before)
+
+
+def _first_cause(error: BaseException) -> str:
+    """What an exception comes from in the end, in a line."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return shorten(str(error) or type(error).__name__, LONGEST, placeholder=" …")
