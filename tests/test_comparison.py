@@ -110,6 +110,14 @@ def test_one_run_has_its_own_interval(four: list[Path]):
     assert table.loc[0, "recall@1 high"] - table.loc[0, "recall@1 low"] == pytest.approx(0.2)
 
 
+def test_seeds_that_came_to_one_value_have_the_interval_of_their_queries(tmp_path: Path):
+    """Between them lies nothing: Student's interval of two that found all of 8 queries is from 1 to 1."""
+    for seed in range(2):
+        make_run(tmp_path / "sweep" / str(seed), seed, 0.1, [1.0] * 8)
+    table = compare([str(tmp_path / "sweep")], OPTIONS)
+    assert table.loc[0, ["seeds", "recall@1 low", "recall@1 high"]].tolist() == pytest.approx([2, 0.9, 1.1])
+
+
 def test_what_cannot_be_compared_is_told(four: list[Path], tmp_path: Path):
     other = make_run(tmp_path / "other", 0, 0.1, [1.0] * 50, split_hash="def")
     with pytest.raises(LapelError, match=r"other: was scored with split_hash=def, and .*0 with abc"):

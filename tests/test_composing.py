@@ -141,6 +141,8 @@ def test_a_mistake_is_told_in_one_line(override: str, told: list[str]) -> None:
         ("train", "trainer.compile=[1]", "trainer.compile=[1]: must be true or false"),
         ("train", "optim=3", "optim=3: must be a name"),
         ("train", "trainer=true", "trainer=True: must be a name"),
+        ("train", "optim.lr=inf", "optim.lr=inf: must be more than 0, and finite"),
+        ("train", "encoder.embedding=1000000000", "encoder.embedding=1000000000: must be at least 2 and at most 65536"),
     ],
 )
 def test_a_value_of_another_kind_says_what_is_allowed(command: str, override: str, told: str) -> None:

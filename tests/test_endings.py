@@ -57,6 +57,16 @@ def test_a_training_that_diverges_says_where_and_keeps_its_epochs(working_folder
     assert (line, end) == (f"failed: {why}", "failed")
 
 
+def test_embeddings_that_are_not_finite_are_a_training_that_diverged(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where losses are finite still: a step that is too large is seen by validation first."""
+    monkeypatch.setattr("lapel.training.module.embed", lambda *_: torch.full((60, 16), torch.nan))
+    with pytest.raises(LapelError, match="training diverged: the embeddings of val are not finite"):
+        lapel.train(lapel.compose("train", TINY), working_folder / "run")
+    assert ending(working_folder / "run")[1] == "failed"
+
+
 def test_a_training_that_the_watchdog_stops_says_so(working_folder: Path) -> None:
     run = working_folder / "run"
     options = ["watchdog.action=stop", "watchdog.patience=1", "watchdog.rank=1.0", "watchdog.gap=1e9"]

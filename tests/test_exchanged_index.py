@@ -11,6 +11,7 @@ from typing import Any
 import faiss
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import lapel
@@ -138,9 +139,31 @@ def _below_zero(vectors: np.ndarray) -> Any:
     return made("IDMap2,Flat", vectors, np.arange(len(vectors)) - 1)
 
 
+def _not_finite(vectors: np.ndarray) -> Any:
+    vectors = vectors.copy()
+    vectors[5, 3] = np.nan
+    return flat_index(vectors, Metric.cosine)
+
+
+def _longer(vectors: np.ndarray) -> Any:
+    return flat_index(vectors * 3, Metric.cosine)
+
+
+def _longer_in_cells(vectors: np.ndarray) -> Any:
+    return made("IVF2,SQ8", vectors * 3)
+
+
+def _longer_numbered(vectors: np.ndarray) -> Any:
+    return made("IDMap,Flat", vectors * 1.01, np.arange(len(vectors))[::-1].copy())
+
+
 @pytest.mark.parametrize(
     ("index", "told"),
     [
+        (_not_finite, "entry 5 holds what is no finite number"),
+        (_longer, "entry 0 has length 3, and the cosine is told of vectors of length 1"),
+        (_longer_in_cells, "entry 0 has length 3"),
+        (_longer_numbered, "has length 1.01"),
         (_euclidean, "compares as euclidean does, and the manifest's metric is cosine"),
         (_manhattan, "compares as FAISS's metric 2 does"),
         (_narrow, "has 8 dimensions, and the encoder's embeddings have 16"),
@@ -183,6 +206,8 @@ def test_vectors_are_searched_with_as_their_images_are(bundle: Path) -> None:
         assert found[columns].equals(by_image[columns])
         np.testing.assert_allclose(found["score"], by_image["score"], atol=1e-6)
     assert opened.search(vector=vectors[1], k=4)["row"].tolist() == by_image["row"].tolist()[4:8]
+    tensor = torch.from_numpy(vectors).requires_grad_()
+    assert opened.search(vector=tensor, k=4)["row"].tolist() == by_image["row"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -194,6 +219,8 @@ def test_vectors_are_searched_with_as_their_images_are(bundle: Path) -> None:
         (np.ones((0, 16)), "vector is [0, 16]"),
         (np.ones((1, 2, 16)), "vector is [1, 2, 16]"),
         (["a"] * 16, "must be numbers"),
+        (["1"] * 16, "must be numbers"),
+        ([True] * 16, "must be numbers"),
         ([[1.0] * 16, [1.0] * 3], "must be numbers"),
         (None, "either images or vector"),
     ],
@@ -225,6 +252,12 @@ def test_contents_and_open_files_are_embedded_as_the_files_are(bundle: Path, tmp
         opened.embed(io.StringIO("abc"))
     with pytest.raises(LapelError, match="int is no image"):
         opened.embed([3])
+    with pytest.raises(LapelError, match="no file can have such a name"):
+        opened.embed("a\0b.png")
+    with pytest.raises(LapelError, match="image of 0x5 pixels"):
+        opened.embed(Image.new("RGB", (0, 5)))
+    with pytest.raises(LapelError, match="bundle=None: must be the name of a folder"):
+        lapel.load(None)  # type: ignore[arg-type]
 
 
 def test_what_is_shown_of_a_bundle_is_short(bundle: Path) -> None:

@@ -72,8 +72,12 @@ def load_table(path: Path, *overrides: str) -> Catalog:
 
 @pytest.mark.parametrize("wrapped", ["", "photos/"])
 @pytest.mark.parametrize(
-    "tops", [("train", "valid", "test"), ("Training", "Validation", "Testing"), ("TRAIN", "dev", "Test")]
-)
+    "tops",
+    [
+        ("train", "valid", "test"), ("Training", "Validation", "Testing"), ("TRAIN", "dev", "Test"),
+        ("train_set", "val-set", "test images"), ("0_train", "1_valid", "2_test"), ("TrainData", "DevData", "testset"),
+    ],
+)  # fmt: skip
 def test_split_folders_are_known_in_every_spelling(tops: tuple[str, ...], wrapped: str, tmp_path: Path) -> None:
     make_tree(tmp_path / "mine", [wrapped + top for top in tops])
     catalog = load("data=folder", f"data.root={tmp_path / 'mine'}")
@@ -86,14 +90,98 @@ def test_a_part_that_has_no_folder_is_told(tmp_path: Path, caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING, logger="lapel"):
         catalog = load("data=folder", f"data.root={tmp_path / 'mine'}")
     assert "mine: there is no folder for test" in caplog.text
+    assert "named as a part" not in caplog.text
     assert "data.split" not in caplog.text
     assert catalog.item_names == ["item0", "item1", "item2"]
-    assert len(dropped(catalog)["not in an item's folder"]) == 9
+    assert len(dropped(catalog)["in leaflets/, beside train, val and test"]) == 9
 
 
-def test_items_named_train_are_items_among_others(tmp_path: Path) -> None:
+def test_items_named_train_are_items_among_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     catalog = load("data=folder", f"data.root={make_tree(tmp_path / 'toys', ['train', 'car', 'doll'])}")
     assert catalog.category_names == ["car", "doll", "train"]
+    assert "toys: train, named as a part of a split, is taken for items" in caplog.text
+
+
+def test_photos_that_lie_too_deep_are_told(tmp_path: Path) -> None:
+    make_tree(tmp_path / "mine", ["hats/summer/men"])
+    with pytest.raises(LapelError, match=r"photos lie 4 folders deep, as hats/summer/men/item0/00\.png; allowed are"):
+        load("data=folder", f"data.root={tmp_path / 'mine'}")
+
+
+def test_a_val_part_that_nobody_made_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_tree(tmp_path / "mine", ["train", "test"], views=8)
+    with caplog.at_level(logging.INFO, logger="lapel"):
+        load("data=folder", f"data.root={tmp_path / 'mine'}")
+    assert "no photo is in val: data.val_share=0.1 of train is taken" in caplog.text
+
+
+def test_columns_in_another_case_are_read_where_they_can_be_meant(tmp_path: Path) -> None:
+    boxes = {"Left": [2] * 24, "TOP": [2] * 24, "right": [9] * 24, "Bottom ": [9] * 24}
+    columns = {"Split": ["Train", "valid", "test"] * 8, "ROLE": ["Query", "", "both"] * 8, **boxes}
+    catalog = load_table(make_table(tmp_path, 24, **columns))
+    assert catalog.table["split"].tolist() == ["train", "val", "test"] * 8
+    assert catalog.table["Split"].tolist() == columns["Split"]
+    assert catalog.table["role"].tolist() == ["query", "both", "both"] * 8
+    assert catalog.table[["left", "top", "right", "bottom"]].to_numpy().tolist() == [[2, 2, 9, 9]] * 24
+    odd = {"Split": ["seam", "none", "seam"] * 8, "Top": ["yes"] * 24, "Role": ["model"] * 24}
+    other = load_table(make_table(tmp_path, 24, **odd))
+    assert other.table["Split"].tolist() == odd["Split"]
+    assert set(other.table["split"]) <= {"train", "val", "test"}
+    assert not {"top", "left"} & set(other.table)
+    both = load_table(make_table(tmp_path, split=["train", "test"] * 12, Split=["test", "train"] * 12))
+    assert set(both.table["split"][1::2]) == {"test"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "told"),
+    [
+        (
+            {"left": "1,5", "top": 0, "right": 9, "bottom": 9},
+            "column left must hold numbers, as 12 or 12.5; it holds '1,5'",
+        ),
+        ({"left": 1, "top": 0, "right": 9}, "columns left, top, right are no box without bottom"),
+    ],
+)
+def test_what_is_no_box_is_told(
+    columns: dict[str, Any], told: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = load_table(make_table(tmp_path, 24, **{name: [value] * 24 for name, value in columns.items()}))
+    assert len(catalog) == 24
+    assert f"mine.csv: photos are seen whole: {told}" in caplog.text
+
+
+def test_boxes_that_hold_nothing_say_so(tmp_path: Path) -> None:
+    path = make_table(tmp_path, left=[9] * 24, top=[0] * 24, right=[1] * 24, bottom=[9] * 24)
+    told = r"no photo can be read \(unreadable image: 24, as p0.png: its box \[9, 0, 1, 9\]"
+    with pytest.raises(LapelError, match=told):
+        load_table(path, "data.max_bad=1")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("path;sku;price\np0.png;s0;1,5\np1.png;s1;2,5\n", "semicolons"),
+        ("path\tsku\np0.png\ta, b\np1.png\ts1\n", "tabs"),
+        ("path|sku\np0.png|s0\np1.png|s,1\n", "bars"),
+        ("sep=;\npath;sku\np0.png;s,0\n", "semicolons"),
+        ('path;sku\n"p0;.png";s0\n', "semicolons"),
+    ],
+)
+def test_other_separators_are_told_as_what_they_are(text: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(text)
+    with pytest.raises(LapelError, match=f"mine.csv: looks separated by {name}; save it with commas"):
+        load_table(tmp_path / "mine.csv")
+
+
+def test_a_spreadsheets_word_on_its_commas_is_passed_over(tmp_path: Path) -> None:
+    path = make_table(tmp_path)
+    path.write_text("sep=,\n" + path.read_text())
+    assert len(load_table(path)) == 24
+
+
+def test_what_pandas_saved_as_index_is_a_column(tmp_path: Path) -> None:
+    pd.read_csv(make_table(tmp_path)).set_index("path").to_parquet(tmp_path / "mine.parquet")
+    assert load_table(tmp_path / "mine.parquet").table["path"].tolist() == [f"p{row}.png" for row in range(24)]
 
 
 def test_splits_of_a_table_are_known_in_every_spelling(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -208,7 +296,7 @@ def test_a_comma_at_the_end_of_every_line_is_nothing(header: str, tmp_path: Path
         with pytest.raises(LapelError, match=r"mine\.csv, line 2: has 3 fields, must have 2"):
             load_table(path)
     path.write_text("\n".join(line.replace(",", ";") for line in lines))
-    with pytest.raises(LapelError, match="it looks separated by semicolons; save it with commas"):
+    with pytest.raises(LapelError, match="looks separated by semicolons; save it with commas"):
         load_table(path)
 
 
@@ -259,7 +347,7 @@ def test_names_in_archives_are_the_letters_that_were_packed(encoding: str, flag:
 
 
 @pytest.mark.parametrize(
-    "kind", ["jfif", "jpe", "avif", "ppm", "jp2", "heic", "HEIC", "bmp", "webp", "tif", "gif", "tga"]
+    "kind", ["jfif", "jpe", "mpo", "avif", "ppm", "jp2", "heic", "HEIC", "bmp", "webp", "tif", "gif", "tga"]
 )
 def test_photos_of_every_format_are_looked_at(kind: str, tmp_path: Path) -> None:
     make_tree(tmp_path / "mine", [""])
@@ -286,6 +374,21 @@ def test_pictures_that_are_not_read_are_told_by_kind(tmp_path: Path, caplog: pyt
         "no photo that is read: .nef": ["item0/a.NEF", "item0/b.nef"], "no photo that is read: .mov": ["item0/c.mov"],
     }  # fmt: skip
     assert "holds other files, too: 1 without suffix, 1 .txt" in caplog.text
+
+
+def test_a_damaged_heic_is_told_as_what_it_is(tmp_path: Path) -> None:
+    formats.know_heic()
+    photo_trees.photo(0, 0).save(tmp_path / "photo.heif")
+    with pytest.raises(LapelError, match="a damaged HEIC file"):
+        open_photo((tmp_path / "photo.heif").read_bytes()[:100], 3)
+
+
+@pytest.mark.parametrize("most", [1023, 4095, 65535])
+def test_grey_of_any_depth_in_a_pgm_is_its_8_bits(most: int) -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (12, 9))
+    deep = np.round(grey * most / 255).astype(">u2")
+    found = open_photo(b"P5 9 12 %d\n" % most + deep.tobytes(), 1)
+    assert np.abs(found.astype(int) - grey).max() <= 1
 
 
 def test_heic_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

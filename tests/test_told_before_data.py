@@ -1,5 +1,6 @@
 """What can be known before data is loaded is told before; a batch that does not fit names one that does."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import lapel
 from lapel.catalog import Catalog
+from lapel.commands import train as train_command
 from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
 from lapel.sampling import Division
@@ -58,6 +60,17 @@ def test_no_photo_is_decoded_for_an_encoder_that_cannot_be(
         lapel.train(run_of([*VIT, *overrides]))
     assert told in str(error.value)
     assert not list(working_folder.glob("runs/*"))
+
+
+def test_a_run_that_is_shown_has_a_filter_that_can_be_read(
+    working_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["lapel-train", "--cfg", "job", "data=folder", f"data.root={working_folder}", "data.where=item ="]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        train_command.main()
+    assert ended.value.code == 2
+    assert "error: data.where=item =: cannot be read" in capsys.readouterr().err
 
 
 # ------------------------------------------------------------------------------------------------- batch size

@@ -20,6 +20,7 @@ from lapel.config.data import DataConfig
 from lapel.datasets import load as load_data
 from lapel.datasets.photos import allowed_bad
 from lapel.errors import LapelError
+from lapel.photos.tree import Tree
 from lapel.training.process import prepare
 
 ROWS = 24
@@ -89,6 +90,9 @@ def upper(name: str) -> str:
         (lambda name, _: name.replace("/", "\\"), "are written with backslashes"),
         (lambda name, _: name.upper(), "are written in other case"),
         (lambda name, shop: f"{shop}/{name}".replace("/", "\\"), "are absolute"),
+        (lambda name, _: f" {name} ", "are written with blanks around them"),
+        (lambda name, _: f"shop/{name}", "are written below the root's own name"),
+        (lambda name, _: f"shop\\{name} ".replace("/", "\\"), "are written below the root's own name"),
         (lambda name, _: f"./{name}".replace("/", "//"), ""),
     ],
 )
@@ -107,6 +111,60 @@ def test_paths_are_read_as_they_are_meant(
         assert f"{given[0]} is img/p0.png" in caplog.text
 
 
+def test_paths_of_another_system_are_told_as_what_they_are(shop: Path) -> None:
+    write(shop, ["C:\\Photos\\p0.png", *(f"img/p{row}.png" for row in range(1, ROWS))])
+    (told,) = dropped(load_shop(shop))["no image file"]
+    assert told == f"C:\\Photos\\p0.png: an absolute path of another system, must be relative to {shop}"
+
+
+def test_blanks_around_labels_are_told(shop: Path, caplog: pytest.LogCaptureFixture) -> None:
+    items = [f"s{row % 6}{' ' * (row == 7)}" for row in range(ROWS)]
+    write(shop, [f"img/p{row}.png" for row in range(ROWS)], item=items)
+    caplog.set_level(logging.INFO, "lapel")
+    assert load_shop(shop).item_names == [f"s{item}" for item in range(6)]
+    assert "blanks around labels in item are left out, 1 times, as of 's1 '" in caplog.text
+
+
+def test_links_in_circles_are_followed_once(shop: Path) -> None:
+    for item in range(3):
+        for view in range(3):
+            photo_trees.save(shop / "tree" / f"item{item}" / f"{view}.png", photo_trees.photo(item, view))
+    (shop / "tree" / "item0" / "again").symlink_to("..")
+    (shop / "tree" / "item1" / "other").symlink_to("../item2")
+    (shop / "tree" / "item2" / "other").symlink_to("../item1")
+    (shop / "tree" / "up").symlink_to("../..")
+    names = Tree(shop / "tree").names()
+    plain = [f"item{item}/{view}.png" for item in range(3) for view in range(3)]
+    assert sorted(names) == sorted(
+        plain + [f"item1/other/{view}.png" for view in range(3)] + [f"item2/other/{view}.png" for view in range(3)]
+    )
+
+
+def test_what_systems_keep_in_folders_is_no_photo(shop: Path) -> None:
+    for item in range(3):
+        photo_trees.save(shop / "tree" / f"item{item}" / "0.png", photo_trees.photo(item, 0))
+        for top in ("__MACOSX", "@eaDir", ".thumbnails", "$RECYCLE.BIN"):
+            photo_trees.save(shop / "tree" / f"item{item}" / top / "0.png", photo_trees.photo(item, 0))
+            photo_trees.save(shop / "tree" / top / f"item{item}" / "0.png", photo_trees.photo(item, 0))
+    assert sorted(Tree(shop / "tree").names()) == [f"item{item}/0.png" for item in range(3)]
+
+
+def test_of_a_set_without_a_readable_photo_all_are_listed(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for row in range(ROWS):
+        (shop / "img" / f"p{row}.png").write_bytes(b"")
+    arguments = ["lapel-data", "check", "data=table", f"data.table={shop / 'shop.csv'}", "data.size=16", "out=looked"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        data_command.main()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert "no photo can be read (unreadable image: 24, as img/p0.png: an empty file)" in told.err
+    assert all(f"  img/p{row}.png: an empty file\n" in told.out for row in range(ROWS))
+    assert len(pd.read_csv("looked/left_out.csv")) == ROWS
+
+
 def test_case_that_could_mean_two_files_means_none(shop: Path) -> None:
     photo_trees.save(shop / "img" / "P0.png", photo_trees.photo(0, 99))
     write(shop, ["IMG/P0.PNG", *(f"img/p{row}.png" for row in range(1, ROWS))])
@@ -118,7 +176,7 @@ def test_addresses_are_told_as_what_they_are(shop: Path) -> None:
     write(shop, ["https://shop.example/p0.png", *(f"img/p{row}.png" for row in range(1, ROWS))])
     assert dropped(load_shop(shop)) == {"an address, no file": ["https://shop.example/p0.png"]}
     write(shop, [f"https://shop.example/p{row}.png" for row in range(ROWS)])
-    with pytest.raises(LapelError, match=r"24 an address, no file, as 'https://shop.example/p0.png'"):
+    with pytest.raises(LapelError, match=r"an address, no file: 24, as https://shop.example/p0.png"):
         load_shop(shop)
 
 

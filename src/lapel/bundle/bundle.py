@@ -146,8 +146,13 @@ class Bundle:
 
     def _vectors(self, given: Any) -> np.ndarray:
         """float32 `[queries, dimensions]` of what a caller has embedded, of length 1 for the cosine."""
+        if hasattr(given, "detach"):  # a tensor of torch's, perhaps with its gradient, or on a GPU
+            given = given.detach().cpu()
         try:
-            vectors = np.atleast_2d(np.asarray(given, np.float32))
+            array = np.asarray(given)
+            vectors = np.atleast_2d(array.astype(np.float32))
+            if array.dtype.kind not in "iuf":
+                raise TypeError
         except (TypeError, ValueError):
             raise LapelError(f"vector is {type(given).__name__}: must be numbers [(queries, )dimensions]") from None
         if vectors.ndim != 2 or vectors.shape[1] != self.dimensions or not len(vectors):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lapel.bundle.entries import check_numbers
+from lapel.bundle.entries import check_numbers, check_vectors
 from lapel.bundle.layout import ITEMS_FILE
 from lapel.config.choices import build, choice, choices_of
 from lapel.config.variant import Metric
@@ -86,8 +86,8 @@ def check_index(index: Any, metric: Metric, dimensions: int, rows: int, path: Pa
         path: of its file.
 
     Raises:
-        LapelError: it compares in another metric, holds other vectors, or more or fewer of them, or names its entries
-            otherwise than from 0 on.
+        LapelError: it compares in another metric, holds other vectors, or more or fewer of them, or some that cannot be
+            compared, or names its entries otherwise than from 0 on.
     """
     names = {measure: each.name for each, measure in MEASURES.items()}
     if index.metric_type != MEASURES[metric]:
@@ -98,6 +98,7 @@ def check_index(index: Any, metric: Metric, dimensions: int, rows: int, path: Pa
     if index.ntotal != rows:
         raise LapelError(f"{path}: holds {index.ntotal} entries, and {ITEMS_FILE} describes {rows}")
     check_numbers(index, str(path))
+    check_vectors(index, metric is Metric.cosine, str(path))
 
 
 def is_exact(index: Any) -> bool:

@@ -9,6 +9,7 @@ manifest.json  sha256 of the others, config, metric, input, scores, versions
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def bundle_folder(given: str | Path) -> Path:
     Raises:
         LapelError: there is none.
     """
+    if not isinstance(given, str | os.PathLike):
+        raise LapelError(f"bundle={given}: must be the name of a folder")
     path = standing(run_path(given))
     if not path.is_dir():
         raise LapelError(f"bundle={given}: no such folder; make one with: lapel-export run=RUN")

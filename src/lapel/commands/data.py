@@ -79,6 +79,7 @@ def _that_stops_for_none(config: "CatalogConfig") -> "CatalogConfig":
 def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) -> None:
     with ended_at_once("lapel-data"):
         from lapel.config.choices import name_of
+        from lapel.datasets.photos import NothingLeftError
         from lapel.errors import DataNotFoundError
         from lapel.inspection import prepare
         from lapel.inspection.memory import remember
@@ -90,12 +91,18 @@ def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) ->
         if told := prepare.instructions(name_of(config.data)):
             print(told)
         raise
+    except NothingLeftError as error:
+        if action == "check":
+            from lapel.inspection.check import tell_left_out
+
+            tell_left_out(error.dropped, _reports(config))
+        raise
     if action == "prepare":
         told = prepare.report(catalog)
         remember(overrides, told, prepare.watched(config.data), prepare.made(catalog))
         print(printable_lines(told))
         return
-    folder = Path(config.out) if config.out else Path("reports") / name_of(config.data)
+    folder = _reports(config)
     if action == "check":
         from lapel.inspection.check import check
 
@@ -104,3 +111,10 @@ def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) ->
         from lapel.inspection.audit import audit
 
         audit(config, catalog, folder)
+
+
+def _reports(config: "CatalogConfig") -> Path:
+    """The folder that what is found goes to."""
+    from lapel.config.choices import name_of
+
+    return Path(config.out) if config.out else Path("reports") / name_of(config.data)

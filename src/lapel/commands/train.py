@@ -31,10 +31,14 @@ checked: set[str] = set()
 
 
 def _check(config: "TrainConfig") -> None:
-    """Raise where the encoder cannot be; trials of a sweep that share one ask once."""
+    """Raise where a filter cannot be read, or the encoder cannot be; trials of a sweep that share one ask once."""
+    from lapel.catalog.filters import read_filter
     from lapel.config.composing import to_plain
+    from lapel.config.data import PhotosConfig
     from lapel.encoders.checking import check_encoder
 
+    if isinstance(config.data, PhotosConfig) and config.data.where is not None:
+        read_filter(config.data.where, "data.where")
     plain = to_plain(config)
     key = json.dumps([plain["encoder"], plain["data"]["size"], plain["data"]["channels"], plain["stages"]])
     if key not in checked:

@@ -116,7 +116,10 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
                 f"resume={folder}: goes on as it was begun, {key} cannot be changed; allowed are {allowed}"
             )
         plain[group][name] = value
-    config = from_plain(plain)
+    try:
+        config = from_plain(plain)
+    except LapelError as error:
+        raise LapelError(f"{file}: {error}") from error
     config.resume = folder
     return config
 
@@ -293,7 +296,8 @@ def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
 def no_such_option(whole_key: str, allowed: list[str]) -> str:
     """The message for a key that does not exist."""
     name = whole_key.rpartition(".")[2]
-    return f"{whole_key}: no such option; allowed here are {', '.join(allowed)}{_closest(name, allowed)}"
+    there = f"; allowed here are {', '.join(allowed)}" if allowed else ""
+    return f"{whole_key}: no such option{there}{_closest(name, allowed)}"
 
 
 def to_plain(options: Any) -> Any:

@@ -37,7 +37,7 @@ class EncoderConfig(Options):
     grid: int = option(1, at_least=1)
     """Cells a side, each of which is pooled on its own: their features stand side by side, and say where things are."""
     head: Head = Head.linear
-    embedding: int | None = option(64, at_least=2)
+    embedding: int | None = option(64, at_least=2, at_most=65_536)
     """Dimensions of the embedding; null for the trunk's features as they are."""
     mirror: bool = False
     """Whether an image, outside of training, gets the mean of its own embedding and of its mirror image's."""

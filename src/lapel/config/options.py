@@ -60,7 +60,8 @@ def check_range(key: str, value: Any, metadata: Any) -> None:
             raise LapelError(f"{key}={value}: must be a list of single values")
         bounded = isinstance(number, int | float) and not isinstance(number, bool)
         if bounded and not _in_range(number, metadata):
-            raise LapelError(f"{key}={value}: must be {allowed_range(metadata)}")
+            finite = "" if math.isfinite(number) or allowed_range(metadata) == "finite" else ", and finite"
+            raise LapelError(f"{key}={value}: must be {allowed_range(metadata)}{finite}")
 
 
 @dataclass

@@ -41,7 +41,59 @@ def given_names(table: pd.DataFrame, needed: set[str]) -> dict[str, str]:
 
 def is_division(column: Any) -> bool:
     """Whether a column `split` or `role` can be meant as lapel reads it: it holds names, and no numbers."""
-    return not pd.api.types.is_numeric_dtype(column.dtype) and any(isinstance(each, str) for each in column)
+    return not _holds_numbers(column) and any(isinstance(each, str) for each in column)
+
+
+def spelled_otherwise(table: pd.DataFrame) -> dict[str, str]:
+    """Column that lapel reads -> the user's of that name in other case, which can be meant so, where there is no other.
+
+    Args:
+        table: the user's.
+    """
+    meant = {"split": _names_parts, "role": _names_roles, **dict.fromkeys(BOX_COLUMNS, _holds_numbers)}
+    found: dict[str, str] = {}
+    for name, is_meant in meant.items():
+        alike = [column for column in table if column.strip().casefold() == name]
+        if name not in table and len(alike) == 1 and is_meant(table[alike[0]]):
+            found[name] = alike[0]
+    whole_boxes = {*BOX_COLUMNS} <= {*table, *found}
+    return {name: column for name, column in found.items() if whole_boxes or name not in BOX_COLUMNS}
+
+
+def _names_parts(column: Any) -> bool:
+    return is_division(column) and all(text == "" or split_of(text) for text in _texts(column))
+
+
+def _names_roles(column: Any) -> bool:
+    return is_division(column) and all(text == "" or text.casefold() in ROLES for text in _texts(column))
+
+
+def lacks_of_boxes(table: pd.DataFrame) -> str:
+    """Why a table's columns left, top, right, bottom are no boxes, though most are there; empty where all is well."""
+    there = [name for name in BOX_COLUMNS if name in table]
+    if len(there) == len(BOX_COLUMNS) - 1:
+        (missing,) = set(BOX_COLUMNS) - set(there)
+        return f"columns {', '.join(there)} are no box without {missing}"
+    if len(there) < len(BOX_COLUMNS):
+        return ""
+    for name in there:
+        if not _holds_numbers(table[name]):
+            other = next((repr(each) for each in table[name] if not _is_number(each)), "nothing")
+            return f"column {name} must hold numbers, as 12 or 12.5; it holds {other}"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number, or a text of one."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _holds_numbers(column: Any) -> bool:
+    return pd.api.types.is_numeric_dtype(column.dtype)
 
 
 def read_splits(column: Any, where: str) -> pd.Series:
@@ -86,9 +138,7 @@ def _texts(column: Any) -> pd.Series:
 
 def hold_boxes(table: pd.DataFrame) -> bool:
     """Whether the columns left, top, right, bottom are all there, and hold numbers alone."""
-    return set(BOX_COLUMNS) <= set(table) and all(
-        pd.api.types.is_numeric_dtype(table[column].dtype) for column in BOX_COLUMNS
-    )
+    return set(BOX_COLUMNS) <= set(table) and all(_holds_numbers(table[column]) for column in BOX_COLUMNS)
 
 
 def read_boxes(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,9 @@ from lapel.photos.tree import Tree
 
 logger = logging.getLogger(__name__)
 
+# Why a photo is left out that lies above or below the items' folders.
+NO_ITEM = "not in an item's folder"
+
 
 def load(config: FolderConfig) -> Catalog:
     """The catalogue of `root/item/photo.jpg` or `root/category/item/photo.jpg`, perhaps below train, val and test.
@@ -31,14 +34,18 @@ def load(config: FolderConfig) -> Catalog:
     table, outside = arrange([name for name in photos if is_unicode(name)])
     if table.empty:
         raise LapelError(
-            f"data.root={config.root}: must hold a folder for each item, with photos in it; none is there"
-            f"{_told_of(others)}"
+            f"data.root={config.root}: must hold a folder for each item, with photos in it; "
+            f"{_told_of_depth(photos) or f'none is there{_told_of(others)}'}"
         )
     listing = Listing(tree.root.stem, tree, "", table)
     if odd := [_as_text(name) for name in photos if not is_unicode(name)]:
         listing.dropped.append(Dropped("name is not UTF-8", odd))
-    if outside:
-        listing.dropped.append(Dropped("not in an item's folder", outside))
+    listing.dropped += [Dropped(reason, found) for reason, found in outside.items()]
+    if "split" not in table and (parts := _named_as_parts(table)):
+        logger.warning(
+            "%s: %s, named as a part of a split, is taken for items like the other folders beside it: parts are train, "
+            "val and test, two of them at least", config.root, " and ".join(parts),
+        )  # fmt: skip
     for kind, found in _by_kind([name for name in others if shows_something(name)]).items():
         listing.dropped.append(Dropped(f"no photo that is read: {kind}{install_hint(kind)}", found))
     if rest := [name for name in others if not shows_something(name)]:
@@ -79,11 +86,29 @@ def _counted(kinds: dict[str, list[str]]) -> str:
     return ", ".join(f"{len(names)} {kind}" for kind, names in kinds.items())
 
 
-def arrange(photos: list[str]) -> tuple[pd.DataFrame, list[str]]:
+def _told_of_depth(photos: list[str]) -> str:
+    """How deep photos lie that are in no item's folder."""
+    deep = [name for name in photos if "/" in name]
+    if not deep:
+        return ""
+    first = min(deep, key=lambda name: (name.count("/"), name))
+    return (
+        f"photos lie {first.count('/')} folders deep, as {first}; allowed are item/photo and category/item/photo, "
+        "below train, val and test or not"
+    )
+
+
+def _named_as_parts(table: pd.DataFrame) -> list[str]:
+    """Topmost folders that are named as parts of a split, and are none, beside others."""
+    tops = sorted({image.partition("/")[0] for image in table["image"]})
+    return [top for top in tops if split_of(top)]
+
+
+def arrange(photos: list[str]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """What paths say: columns image, item, category and, where the topmost folders are splits, split.
 
     Returns:
-        The table, and the photos that are not as deep as most.
+        The table; and why -> the photos that are in no part, or not as deep as most.
     """
     parts = [tuple(photo.split("/")[:-1]) for photo in photos]
     above = _above_splits(parts)
@@ -103,7 +128,13 @@ def arrange(photos: list[str]) -> tuple[pd.DataFrame, list[str]]:
         for photo, split, label, keep in zip(photos, splits, labels, kept, strict=True)
         if keep
     ]
-    return pd.DataFrame(rows), [photo for photo, keep in zip(photos, kept, strict=True) if not keep]
+    outside: dict[str, list[str]] = {}
+    for photo, each, inside, keep in zip(photos, parts, within, kept, strict=True):
+        if not keep:
+            beside = "" if above is None or inside else "/".join(each[above : above + 1])
+            reason = f"in {beside}/, beside train, val and test" if beside else NO_ITEM
+            outside.setdefault(reason, []).append(photo)
+    return pd.DataFrame(rows), outside
 
 
 def _above_splits(parts: list[tuple[str, ...]]) -> int | None:

@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
 
+# A path of Windows' from a drive or a server on.
+OTHER_SYSTEMS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
+
+
 def is_address(path: str) -> bool:
     """Whether a path is an address in a network."""
     return ADDRESS.match(path) is not None
@@ -73,9 +77,14 @@ class Names:
     def _spellings(self, path: str) -> Iterator[tuple[str, str]]:
         """How else a path may be written: relative to the root, with slashes."""
         yield "", path
+        if path.strip() != path:
+            path = path.strip()
+            yield "with blanks around them", path
         slashed = path.replace("\\", "/")
         if slashed != path:
             yield "with backslashes", slashed
+        if slashed.startswith(f"{self.tree.root.name}/"):
+            yield "below the root's own name", slashed.partition("/")[2]
         for root in {str(self.tree.root.absolute()), str(self.tree.root.resolve())}:
             inside = f"{root}/{self.base}".rstrip("/") + "/"
             if slashed.startswith(inside):
@@ -85,6 +94,8 @@ class Names:
         """In a few words, why a path means no file; empty where nothing at all goes by that name."""
         if why := self.tree.why_missing(self.base + path):
             return why
+        if OTHER_SYSTEMS.match(path):
+            return f"an absolute path of another system, must be relative to {self.tree.root}"
         alike = self._by_folded.get(folded(path), [])
         if len(alike) > 1:
             return f"differs by case from {' and '.join(sorted(alike)[:2])}"

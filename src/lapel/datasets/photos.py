@@ -41,6 +41,19 @@ SHOWN = 3
 FEW = 3
 
 
+class NothingLeftError(LapelError):
+    """No photo of a listing is left.
+
+    Args:
+        message: which says why.
+        dropped: all that was left out.
+    """
+
+    def __init__(self, message: str, dropped: list[Dropped]) -> None:
+        super().__init__(message)
+        self.dropped = dropped
+
+
 @dataclass
 class Listing:
     """What a data set says of its photos, before any of them was looked at.
@@ -107,6 +120,7 @@ def to_catalog(listing: Listing, config: PhotosConfig) -> Catalog:
     bad = listing.table[POSITION].isin(list(built.bad)).to_numpy()
     listing.drop(UNREADABLE, bad, [built.bad[row] for row in sorted(built.bad)])
     _stop_over_max_bad(listing, config, listed)
+    _stop_with_nothing(listing, "photo can be read")
     items = _drop_unlabelled(listing, config)
     groups = identical_groups(built.fingerprints[listing.table[POSITION]])
     derived = "split" not in listing.table
@@ -158,9 +172,14 @@ def _name_files(listing: Listing, names: Names, suffix: str) -> None:
     listing.drop(
         "path leaves the root", np.array([leaves_root(path) for path in listing.table["image"].tolist()], dtype=bool)
     )
+    _stop_with_nothing(listing, "image is left to look for", "; paths are relative to it")
+
+
+def _stop_with_nothing(listing: Listing, what: str, hint: str = "") -> None:
+    """Raise where nothing is left of a listing, and say why."""
     if listing.table.empty:
-        reasons = ", ".join(f"{len(each.names)} {each.reason}, as {each.names[0]!r}" for each in listing.dropped)
-        raise LapelError(f"{listing.tree.root}: no image is left to look for ({reasons}); paths are relative to it")
+        reasons = "; ".join(f"{each.reason}: {len(each.names):,}, as {each.names[0]}" for each in listing.dropped)
+        raise NothingLeftError(f"{listing.tree.root}: no {what} ({reasons}){hint}", listing.dropped)
 
 
 def _drop_named_before(listing: Listing, config: PhotosConfig) -> None:
@@ -181,6 +200,7 @@ def _drop_odd_boxes(listing: Listing) -> None:
     """Leave out rows of whose box only a part is told."""
     if hold_boxes(listing.table):
         listing.drop("box is not whole", read_boxes(listing.table)[1])
+        _stop_with_nothing(listing, "photo has a box")
 
 
 def _drop_missing(listing: Listing, names: Names, config: PhotosConfig, listed: int) -> np.ndarray:
@@ -234,9 +254,20 @@ def _drop_unlabelled(listing: Listing, config: PhotosConfig) -> np.ndarray:
     for key in ("item", "category"):
         columns = getattr(config, key)
         listing.drop(f"no {' and '.join(columns)}", ~_labelled(listing.table, columns))
-    if listing.table.empty:
-        raise LapelError(f"{listing.tree.root}: no image has a label in {', '.join(config.item)}")
+    _tell_of_blanks(listing, [*config.item, *config.category])
+    _stop_with_nothing(listing, f"photo has a label in {', '.join([*config.item, *config.category])}")
     return label_names(listing.table, config.item)
+
+
+def _tell_of_blanks(listing: Listing, columns: list[str]) -> None:
+    """Say where labels have blanks around them, without which they may be others'."""
+    for column in dict.fromkeys(columns):
+        around = [each for each in listing.table[column].tolist() if isinstance(each, str) and each != each.strip()]
+        if around:
+            logger.info(
+                "%s: blanks around labels in %s are left out, %d times, as of %r",
+                listing.name, column, len(around), around[0],
+            )  # fmt: skip
 
 
 def _labelled(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
@@ -337,6 +368,7 @@ def _divide(listing: Listing, config: PhotosConfig, items: np.ndarray, groups: n
     if "split" not in table:
         table["split"] = divide(config.split, images, items, groups, config.val_share, config.test_share)
     elif "val" not in set(table["split"]):
+        logger.info("%s: no photo is in val: data.val_share=%g of train is taken", listing.name, config.val_share)
         division = divide(config.split, images, items, groups, config.val_share, test_share=0.0)
         table.loc[(table["split"] == "train") & (division == "val"), "split"] = "val"
     else:

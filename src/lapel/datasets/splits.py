@@ -5,6 +5,7 @@ of that line is the test, the next val, the rest train, so that new images never
 """
 
 import hashlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,10 +23,14 @@ SPELLINGS = {
 }
 _PARTS = {spelling: part for part, spellings in SPELLINGS.items() for spelling in spellings}
 
+# What may stand around them: `0_train`, `train_set`, `Test images`.
+_PART = re.compile(r"(?:\d+[\W_]*)?([a-z]+?)s?(?:[\W_]*(?:set|split|part|data|images|photos))?")
+
 
 def split_of(name: str) -> str | None:
     """train, val or test, of a name for it in any case and any spelling in use; None of any other name."""
-    return _PARTS.get(name.strip().casefold())
+    meant = _PART.fullmatch(name.strip().casefold())
+    return _PARTS.get(meant[1]) if meant else None
 
 
 def missing_parts(splits: Iterable[str]) -> str:

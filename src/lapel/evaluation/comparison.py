@@ -179,14 +179,23 @@ def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: Com
                 )
         values = np.array([run.scores[metric] for run in group])
         line[metric] = float(values.mean())
-        ends = group[0].intervals.get(metric) if len(group) == 1 else spread_of_seeds(values, config.confidence)
-        line[f"{metric} low"], line[f"{metric} high"] = ends or (None, None)
+        line[f"{metric} low"], line[f"{metric} high"] = _ends(metric, values, group, config)
         if group is not first:
             line |= _difference(metric, first, group, clusters, config)
     line["parameters"] = group[0].summary.get("parameters")
     line["images/s"] = float(np.mean([run.summary["images_per_second"] for run in group]))
     line["seconds"] = float(np.mean([run.summary["training_seconds"] for run in group]))
     return line
+
+
+def _ends(
+    metric: str, values: np.ndarray, group: list[ScoredRun], config: CompareConfig
+) -> tuple[float | None, float | None]:
+    """The interval of a group's score: over its seeds; over queries where it has one, or all came to one value."""
+    if values.min() < values.max():
+        return spread_of_seeds(values, config.confidence)
+    ends = [each for run in group if (each := run.intervals.get(metric))]
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (None, None)
 
 
 def _difference(

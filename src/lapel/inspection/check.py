@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from rich.table import Table
 
-from lapel.catalog import SPLITS, Catalog
+from lapel.catalog import SPLITS, Catalog, Dropped
 from lapel.config.catalog import CatalogConfig
 from lapel.config.data import PhotosConfig
 from lapel.datasets.photos import allowed_bad, bad_photos
@@ -52,19 +52,33 @@ def check(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
         terminal.print(f"decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
     if catalog.split_file is not None:
         terminal.print(f"split: {catalog.split_file}")
-    terminal.print(dropped_table(catalog))
+    terminal.print(dropped_table(catalog.dropped))
     for line in [*bad_lines(catalog, config), *(f"doubtful: {doubt}" for doubt in doubts(catalog))]:
         terminal.print(line)
     if catalog.dropped:
-        path = folder / LEFT_OUT_FILE
-        rows = [(each.reason, name) for each in catalog.dropped for name in each.names]
-        with written_whole(path) as temporary:
-            temporary.write_text(csv_text(pd.DataFrame(rows, columns=["why", "image"])), encoding="utf-8", newline="")
-        terminal.print(f"all that is left out: {path}")
+        terminal.print(f"all that is left out: {_save_left_out(catalog.dropped, folder)}")
     path = folder / "contact_sheet.png"
     with written_whole(path) as temporary:
         sheet(catalog, PixelReader(catalog, config.data)).save(temporary, format="PNG")
     terminal.print(f"contact sheet: {path}")
+
+
+def tell_left_out(dropped: list[Dropped], folder: Path) -> None:
+    """Print what is left out of a data set of which nothing is left, and write all of it."""
+    terminal = console(least_width=100)
+    terminal.print(dropped_table(dropped))
+    for name in bad_photos(dropped)[:MOST_LISTED]:
+        terminal.print(f"  {printable(name)}")
+    terminal.print(f"all that is left out: {_save_left_out(dropped, folder)}")
+
+
+def _save_left_out(dropped: list[Dropped], folder: Path) -> Path:
+    """A csv file with why and the name of each image that is left out."""
+    path = folder / LEFT_OUT_FILE
+    rows = [(each.reason, name) for each in dropped for name in each.names]
+    with written_whole(path) as temporary:
+        temporary.write_text(csv_text(pd.DataFrame(rows, columns=["why", "image"])), encoding="utf-8", newline="")
+    return path
 
 
 def bad_lines(catalog: Catalog, config: CatalogConfig) -> list[str]:
@@ -140,15 +154,15 @@ def sizes_table(sizes: np.ndarray) -> Table:
     return table
 
 
-def dropped_table(catalog: Catalog) -> Table | str:
+def dropped_table(left_out: list[Dropped]) -> Table | str:
     """What the source lists and the catalogue leaves out."""
-    if not catalog.dropped:
+    if not left_out:
         return "left out: nothing"
     table = Table(title="left out")
     table.add_column("why")
     table.add_column("images", justify="right")
     table.add_column("for instance", overflow="fold")
-    for dropped in catalog.dropped:
+    for dropped in left_out:
         more = "" if len(dropped.names) <= SHOWN else " …"
         names = ", ".join(printable(name) for name in dropped.names[:SHOWN])
         table.add_row(dropped.reason, f"{len(dropped.names):,}", names + more)

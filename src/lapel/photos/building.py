@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from rich.filesize import decimal
 
 from lapel.config.data import Resize
 from lapel.errors import LapelError
@@ -225,7 +226,7 @@ def _allocate(path: Path, shape: tuple[int, ...]) -> int:
     """Make an NPY file of zeros, with its space taken on the disk; the offset of its first value."""
     needed, free = int(np.prod(shape)), shutil.disk_usage(path.parent).free
     if needed > free:
-        raise LapelError(f"{path.parent.parent}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+        raise LapelError(f"{path.parent.parent}: {decimal(needed)} are needed, {decimal(free)} are free")
     with path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_2_0(file, header)

@@ -62,10 +62,7 @@ def decode(source: Any, channels: int) -> np.ndarray:
             raise LapelError(f"image array is {source.dtype} {list(source.shape)}, must be uint8 [height, width(, 3)]")
         source = Image.fromarray(source)
     if isinstance(source, Image.Image):
-        try:
-            return channels_first(_picture(_upright(source), channels))
-        except Exception as error:  # a file that is read only now may be damaged in any way
-            raise LapelError(f"image of mode {source.mode}: cannot be converted ({_reason(error)})") from error
+        return channels_first(_decode_picture(source, channels))
     if isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
         return channels_first(_decode_content(source, channels))
     if not isinstance(source, str | os.PathLike):
@@ -73,11 +70,26 @@ def decode(source: Any, channels: int) -> np.ndarray:
             f"{type(source).__name__} is no image: allowed are a file, its content as bytes, a Pillow image and a "
             "uint8 array"
         )
-    path = user_path(os.fspath(source))
+    return channels_first(_decode_file(os.fspath(source), channels))
+
+
+def _decode_picture(image: Image.Image, channels: int) -> np.ndarray:
+    if not image.width * image.height:
+        raise LapelError(f"image of {image.width}x{image.height} pixels: there are none")
+    try:
+        return _picture(_upright(image), channels)
+    except Exception as error:  # a file that is read only now may be damaged in any way
+        raise LapelError(f"image of mode {image.mode}: cannot be converted ({_reason(error)})") from error
+
+
+def _decode_file(name: Any, channels: int) -> np.ndarray:
+    if not isinstance(name, str) or "\0" in name:
+        raise LapelError(f"{name!r}: no file can have such a name")
+    path = user_path(name)
     if path.is_dir():
         raise LapelError(f"{path}: not a readable image (it is a folder)")
     try:
-        return channels_first(open_photo(path.read_bytes(), channels))
+        return open_photo(path.read_bytes(), channels)
     except FileNotFoundError:
         raise LapelError(f"{path}: no such file") from None
     except (OSError, LapelError) as error:
@@ -129,6 +141,8 @@ def _opened(content: bytes, channels: int) -> np.ndarray:
             image.load()
             if image.format == "PNG":
                 _scale_transparency(image, depth=content[24])
+            if image.format == "PPM" and image.mode == "I":  # whatever its depth, Pillow scales it to 16 bits
+                return _picture(image.convert("I;16"), channels)
             upright = image.format == "JPEG" and not any(mark in content for mark in ORIENTATION_MARKS)
             return _picture(image if upright else _upright(image), channels)
 
@@ -138,7 +152,9 @@ def _unidentified(content: bytes) -> str:
     if not content:
         return "an empty file"
     is_heic = content[4:8] == b"ftyp" and content[8:12] in HEIC_BRANDS
-    return f"HEIC{install_hint('.heic')}" if is_heic else "of no format that Pillow knows"
+    if is_heic:
+        return "a damaged HEIC file" if know_heic() else f"HEIC{install_hint('.heic')}"
+    return "of no format that Pillow knows"
 
 
 def _reason(error: Exception) -> str:

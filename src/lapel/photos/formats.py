@@ -38,7 +38,8 @@ def suffixes() -> frozenset[str]:
     """Of all photos that can be read here."""
     know_heic()
     Image.init()
-    known = {each for each, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    # MPO, several JPEGs in a file, is opened as a JPEG.
+    known = {each for each, kind in Image.registered_extensions().items() if kind in Image.OPEN or kind == "MPO"}
     return frozenset(known - NO_PHOTOS)
 
 

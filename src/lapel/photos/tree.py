@@ -16,6 +16,10 @@ from lapel.photos.archive import DEFLATED, STORED, Location, read_directory
 ARCHIVE_DEPTH = 3
 
 
+# Folders in which systems keep thumbnails, deleted files and the like.
+OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
+
+
 class Tree:
     """Files by their path relative to a root, with `/` between folders.
 
@@ -102,15 +106,33 @@ class Tree:
         return content
 
     def names(self) -> list[str]:
-        """Every file but hidden ones, archives and what macOS leaves in archives; those of archives come last."""
-        on_disk = []
-        for folder, inner, files in os.walk(self.root, followlinks=True):
-            inner[:] = [each for each in inner if not each.startswith(".")]
-            where = Path(folder).relative_to(self.root).as_posix()
-            prefix = "" if where == "." else where + "/"
-            on_disk += [prefix + each for each in files if not each.startswith(".") and not each.endswith(".zip")]
-        packed = (name for name in self.members if not name.startswith("__MACOSX/") and "/." not in f"/{name}")
+        """Every file but hidden ones, archives and what systems keep for themselves; those of archives come last.
+
+        Raises:
+            LapelError: a folder may not be read.
+        """
+        on_disk = self._names_on_disk() if self.is_folder else []
+        packed = (name for name in self.members if not any(map(is_hidden, name.split("/"))))
         return list(dict.fromkeys([*on_disk, *packed]))
+
+    def _names_on_disk(self) -> list[str]:
+        """Files of the root and of all folders below; links to folders are followed, but not in circles."""
+        found: list[str] = []
+        pending: list[tuple[str, tuple[str, ...]]] = [("", (os.path.realpath(self.root),))]
+        while pending:
+            below, above = pending.pop()
+            try:
+                entries = [each for each in os.scandir(self.root / below) if not is_hidden(each.name)]
+            except OSError as error:
+                raise LapelError(f"{self.root / below}: cannot be read ({error.strerror})") from error
+            for entry in entries:
+                if not entry.is_dir():
+                    found.append(below + entry.name)
+                    continue
+                real = os.path.realpath(entry.path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
+                if real not in above and not above[0].startswith(real.rstrip("/") + "/"):
+                    pending.append((f"{below}{entry.name}/", (*above, real)))
+        return [name for name in found if not name.endswith(".zip")]
 
     def base(self, marker: str) -> str | None:
         """The shallowest folder that holds the file `marker`, `""` or with a `/` at its end; None where none does.
@@ -168,6 +190,11 @@ class LocatedFiles:
 
     def __getitem__(self, row: int) -> Location:
         return self.tree.locate(self.base + self.names[row])
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is nothing that a person has put there to be looked at."""
+    return name.startswith(".") or name in OF_SYSTEMS
 
 
 def leaves_root(name: str) -> bool:

@@ -241,6 +241,9 @@ class SimilarityModule(pl.LightningModule):
         """Scores of the val part, with the embeddings of its queries and of its gallery.
 
         Each row is embedded once, by one of the processes.
+
+        Raises:
+            LapelError: an embedding is not finite.
         """
         share_buffers(self.scored_encoder)
         queries, gallery = self.catalog.queries("val"), self.catalog.gallery("val")
@@ -248,6 +251,8 @@ class SimilarityModule(pl.LightningModule):
         part = share(len(rows), *rank_and_ranks())
         with torch.inference_mode():
             embeddings = self._gather(embed(self.scored_encoder, self.store, rows[part]), len(rows))
+        if not torch.isfinite(embeddings).all():
+            raise LapelError("training diverged: the embeddings of val are not finite; a lower optim.lr may help")
         found = embeddings[query_positions], embeddings[gallery_positions]
         scores = score(
             *found,

@@ -107,6 +107,7 @@ class Keeper(Callback):
         self.saved_at = time.monotonic()
 
     def _end_epoch(self, trainer: pl.Trainer, module: SimilarityModule, steps: int) -> None:
+        self.curves.settle()  # a loss that is not finite tells more than the embeddings that come of it
         scores, queries, gallery = module.validated()
         means = scores.means()
         epoch = steps / module.course.steps_per_epoch
