@@ -1,5 +1,6 @@
 """Processes that somebody else starts: torchrun and SLURM; one run folder, and a job that is started again."""
 
+import json
 import os
 import re
 import signal
@@ -159,7 +160,7 @@ def test_a_job_of_slurm_asks_to_be_started_again_and_goes_on(working_folder: Pat
     assert "SLURM will start it again" in told
     assert (working_folder / "asked").read_text().split() == ["requeue", "77"]
     (run,) = runs(working_folder)
-    assert not (run / "train.json").exists()
+    assert json.loads((run / "train.json").read_text())["end"] == "interrupted"
     again = environment | {"SLURM_RESTART_COUNT": "1"}
     second = subprocess.run(command, env=again, stderr=subprocess.PIPE, text=True, timeout=300, check=False)
     assert second.returncode == 0, second.stderr

@@ -16,8 +16,8 @@ from lapel.datasets.columns import (
     spelled_otherwise,
 )
 from lapel.datasets.photos import Listing, to_catalog
-from lapel.datasets.sheets import read_table
 from lapel.datasets.splits import missing_parts
+from lapel.datasets.table_files import read_table
 from lapel.errors import LapelError
 from lapel.files.paths import user_path
 from lapel.photos.tree import Tree
