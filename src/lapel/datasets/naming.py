@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 
 ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 
-
 # A path of Windows' from a drive or a server on.
 OTHER_SYSTEMS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
 

@@ -67,8 +67,8 @@ def tell_left_out(dropped: list[Dropped], folder: Path) -> None:
     """Print what is left out of a data set of which nothing is left, and write all of it."""
     terminal = console(least_width=100)
     terminal.print(dropped_table(dropped))
-    for name in bad_photos(dropped)[:MOST_LISTED]:
-        terminal.print(f"  {printable(name)}")
+    for line in _listed(bad_photos(dropped)):
+        terminal.print(line)
     terminal.print(f"all that is left out: {_save_left_out(dropped, folder)}")
 
 
@@ -91,7 +91,12 @@ def bad_lines(catalog: Catalog, config: CatalogConfig) -> list[str]:
     told = "goes on without them" if len(bad) <= allowed else "stops for them"
     limit = f"data.max_bad={config.data.max_bad} allows {allowed:,}"
     lines = [f"{len(bad):,} photos are missing or unreadable; {limit}: a training {told}"]
-    lines += [f"  {printable(each)}" for each in bad[:MOST_LISTED]]
+    return [*lines, *_listed(bad)]
+
+
+def _listed(bad: list[str]) -> list[str]:
+    """A line each, and one for those that are too many."""
+    lines = [f"  {printable(each)}" for each in bad[:MOST_LISTED]]
     return lines if len(bad) <= MOST_LISTED else [*lines, f"  and {len(bad) - MOST_LISTED:,} more"]
 
 

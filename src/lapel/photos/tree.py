@@ -15,7 +15,6 @@ from lapel.photos.archive import DEFLATED, STORED, Location, read_directory
 # How deep below the root archives are looked for: DeepFashion has Img/img.zip in a folder of the benchmark's name.
 ARCHIVE_DEPTH = 3
 
-
 # Folders in which systems keep thumbnails, deleted files and the like.
 OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 
