@@ -17,10 +17,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import lapel
 from lapel.config.evaluation import CompareConfig
-from lapel.errors import LapelError
+from lapel.errors import AWAITED, LapelError
 from lapel.evaluation.comparison import read_run
 from lapel.runs.folder import best_finished
-from lapel.training.callbacks import AWAITED, Pictures
+from lapel.training.callbacks import Pictures
 from lapel.training.module import SimilarityModule
 
 TRAIN = Path(__file__).parent.parent / "train.py"

@@ -1,6 +1,11 @@
 """The one exception for what the user can mend: a command prints it as one line and exits with code 2."""
 
+import signal
 import unicodedata
+
+# Ctrl-C, and what schedulers and supervisors end a process with. SLURM sends SIGUSR1 where it is asked to
+# (`--signal=USR1@120`), ahead of a job's end.
+AWAITED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def printable(text: object) -> str:
@@ -34,6 +39,23 @@ class InterruptedTrainingError(LapelError):
     def __init__(self, told: str, signal: int) -> None:
         super().__init__(told)
         self.signal = signal
+
+
+class SignalledError(KeyboardInterrupt):
+    """Another signal that asks a command to end, SIGTERM for one: as Ctrl-C out of what is being done, and cleaned up.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def signal_of(error: KeyboardInterrupt) -> int:
+    """The signal that an interruption came from."""
+    return error.number if isinstance(error, SignalledError) else signal.SIGINT
 
 
 class NothingToScoreError(LapelError):

@@ -5,29 +5,57 @@ For this the modules of the commands import next to nothing themselves.
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from lapel.errors import AWAITED, SignalledError
 
 EXIT_SIGNALLED = 128  # plus the number of the signal, as shells have it
 
 
 @contextmanager
 def ended_at_once(program: str) -> Iterator[None]:
-    """Ctrl-C inside ends the process with one line and 130: for as long as nothing is made that is to be cleaned up.
+    """A signal of AWAITED ends the process with one line: for as long as nothing is made that is to be cleaned up.
 
     As an exception it can come out of an import, or of a `finally`, as another one, and is lost where it arrives in
-    what Python calls by itself. Where Ctrl-C is ignored, or somebody else's, it stays so.
+    what Python calls by itself. A signal that is ignored, or that somebody else minds, stays so.
     """
 
     def end(number: int, _: object) -> None:
         os.write(2, f"{program}: interrupted\n".encode())
         os._exit(EXIT_SIGNALLED + number)
 
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, end)
+    before = {number: signal.getsignal(number) for number in AWAITED}
+    minded = {number: handler for number, handler in before.items() if _is_nobodys(handler)}
+    for number in minded:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in minded.items():
+            signal.signal(number, handler)
+
+
+def _is_nobodys(handler: object) -> bool:
+    """Whether a signal's handler is the one that there is without anybody's doing, or a command's own."""
+    return handler in (signal.SIG_DFL, signal.default_int_handler, _interrupt)
+
+
+def _interrupt(number: int, _: object) -> None:
+    raise SignalledError(number)
+
+
+@contextmanager
+def raised_as_interrupts() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 come as Ctrl-C does, as an exception out of what is being done, where nobody minds them."""
+    minded = [number for number in AWAITED if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
+        minded = []
+    for number in minded:
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number in minded:
+            signal.signal(number, signal.SIG_DFL)

@@ -2,14 +2,13 @@
 
 import logging
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 
-from lapel.commands.starting import EXIT_SIGNALLED
-from lapel.errors import InterruptedTrainingError, LapelError, why
+from lapel.commands.starting import EXIT_SIGNALLED, raised_as_interrupts
+from lapel.errors import InterruptedTrainingError, LapelError, signal_of, why
 from lapel.machine.console import printable, printable_lines
 
 # Says that HYDRA_FULL_ERROR was set by a command of lapel's, to have errors from Hydra as they are.
@@ -28,16 +27,18 @@ def told_in_one_line(program: str) -> Iterator[None]:
     HYDRA_FULL_ERROR=1 shows where it came from instead.
     """
     if FULL_ERRORS:
-        yield
+        with raised_as_interrupts():
+            yield
         return
     try:
-        yield
+        with raised_as_interrupts():
+            yield
     except InterruptedTrainingError as error:
         tell(program, error)
         raise SystemExit(EXIT_SIGNALLED + error.signal) from None
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         tell(program, "interrupted")
-        raise SystemExit(EXIT_SIGNALLED + signal.SIGINT) from None
+        raise SystemExit(EXIT_SIGNALLED + signal_of(error)) from None
     except BrokenPipeError:  # the reader, `head` for instance, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(0) from None

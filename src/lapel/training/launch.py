@@ -25,12 +25,20 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from lapel.config.composing import from_plain, to_plain
 from lapel.config.train import TrainConfig
-from lapel.errors import InterruptedTrainingError, LapelError
+from lapel.errors import AWAITED, InterruptedTrainingError, LapelError, signal_of
 from lapel.files.paths import RUNS, run_path
 from lapel.files.writing import link_to, read_yaml, write_yaml
 from lapel.machine.launchers import outer_rank, processes_outside, slurm_job
-from lapel.runs.folder import CHECKPOINTS, check_latest, claim_folder, held, logged_to, new_folder, undone_on_error
-from lapel.training.callbacks import AWAITED
+from lapel.runs.folder import (
+    CHECKPOINTS,
+    check_latest,
+    claim_folder,
+    held,
+    is_started,
+    logged_to,
+    new_folder,
+    undone_on_error,
+)
 from lapel.training.ending import end_noted
 from lapel.training.process import fit
 
@@ -69,13 +77,24 @@ def train(config: TrainConfig, folder: Path | str | None = None) -> float:
     if resume is not None:
         return _go_on(replace(config, resume=resume), run_path(resume))
     folder = new_folder(config.name) if folder is None else Path(folder)
-    with Others() as others, held(folder):
+    with _told_if_not_begun(folder), Others() as others, held(folder):
         claim_folder(folder)
         with undone_on_error(folder), logged_to(folder / LOG_FILE) as log, end_noted(config, folder, log):
             write_yaml(folder / "config.yaml", to_plain(config))
             if (job := slurm_job()) is not None:
                 link_to(_link_of(job), folder)
             return _train(config, folder, others)
+
+
+@contextmanager
+def _told_if_not_begun(folder: Path) -> Iterator[None]:
+    """Ctrl-C, or another signal, before training had begun says so."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        if is_started(folder):
+            raise
+        raise InterruptedTrainingError(NOT_BEGUN, signal_of(error)) from error
 
 
 def _go_on(config: TrainConfig, folder: Path) -> float:

@@ -22,8 +22,8 @@ from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 
 from lapel.config.train import TrainConfig
 from lapel.config.trainer import DistributedStrategy, Precision
+from lapel.errors import AWAITED
 from lapel.machine.devices import choose_precision
-from lapel.training.callbacks.interrupt import AWAITED
 from lapel.training.checkpoint_files import AtomicCheckpointIO
 from lapel.training.module import SimilarityModule
 
@@ -85,7 +85,7 @@ def _ended_as_others_end(trainer: pl.Trainer, module: SimilarityModule, callback
             for number, handler in before.items():  # those of callbacks give way to Lightning's, which are gone
                 signal.signal(number, handler)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from error
+            raise error.__context__ from error
         raise
 
 

@@ -2,7 +2,7 @@
 
 from lapel.training.callbacks.curves import Curves
 from lapel.training.callbacks.events import EventFiles
-from lapel.training.callbacks.interrupt import AWAITED, Interrupt
+from lapel.training.callbacks.interrupt import Interrupt
 from lapel.training.callbacks.keeper import MONITORED, Keeper
 from lapel.training.callbacks.pictures import Pictures
 from lapel.training.callbacks.progress import ProgressBar
@@ -10,7 +10,6 @@ from lapel.training.callbacks.speed import Speed
 from lapel.training.callbacks.watchdog import Watchdog
 
 __all__ = [
-    "AWAITED",
     "MONITORED",
     "Curves",
     "EventFiles",

@@ -9,13 +9,11 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from lapel.errors import AWAITED
 from lapel.training.exchange import highest
 
 # Seconds after which another Ctrl-C means that waiting for the end of the step takes too long.
 IMPATIENCE = 2.0
-
-# SLURM sends SIGUSR1 where it is asked to (`--signal=USR1@120`), ahead of the job's end.
-AWAITED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupt(Callback):
