@@ -190,20 +190,23 @@ def _settled_tile(
     """The lists of a tile."""
     width, kept = len(tiles.gallery), values.shape[1]
     lowest = values[:, min(k, kept) - 1] - 2 * error  # by the bound, nothing below it is among the k nearest
-    needed = int((values >= lowest[:, None]).sum(1).max())
-    found = _rescored(tiles, tile, positions[:, :needed], k)
-    if kept < width:
-        # Images that are no candidates could be, too.
-        unsure = np.flatnonzero((values[:, -1] >= lowest) & np.isfinite(values[:, -1]))
-        if tiles.metric is Metric.cosine and not tiles.whole:
-            zeros = unsure[~tiles.given[0][tile].any(1).cpu().numpy()[unsure]]
-            unsure = np.setdiff1d(unsure, zeros)
-            found.positions[zeros] = _first_allowed(tiles, tile.start + zeros, k)
-            found.scores[zeros] = np.where(found.positions[zeros] == NO_POSITION, -np.inf, 0.0)
-        step = max(MARKED_ROWS, MARKED_AT_ONCE // width)
-        for start in range(0, len(unsure), step):
-            rows = unsure[start : start + step]
-            found.put(rows, _settled_again(tiles, tile.start + rows, lowest[rows], k))
+    sure = np.ones(len(values), bool)
+    if kept < width:  # images that are no candidates could be, too
+        sure = (values[:, -1] < lowest) | np.isneginf(values[:, -1])
+    found = _Lists.empty(len(values), k)
+    if sure.any():
+        needed = int((values[sure] >= lowest[sure, None]).sum(1).max())
+        found.put(sure, _rescored(tiles, tile.start + np.flatnonzero(sure), positions[sure, :needed], k))
+    unsure = np.flatnonzero(~sure)
+    if tiles.metric is Metric.cosine and not tiles.whole:
+        zeros = unsure[~tiles.given[0][tile].any(1).cpu().numpy()[unsure]]
+        unsure = np.setdiff1d(unsure, zeros)
+        found.positions[zeros] = _first_allowed(tiles, tile.start + zeros, k)
+        found.scores[zeros] = np.where(found.positions[zeros] == NO_POSITION, -np.inf, 0.0)
+    step = max(MARKED_ROWS, MARKED_AT_ONCE // width)
+    for start in range(0, len(unsure), step):
+        rows = unsure[start : start + step]
+        found.put(rows, _settled_again(tiles, tile.start + rows, lowest[rows], k))
     return found
 
 

@@ -25,8 +25,9 @@ MANY_TIMES = 16
 # The last bit of a float32, which tells a match while similarities are sorted.
 TAG = np.int32(1)
 
-# Rows with more groups of near-equal similarities than this are sorted whole.
+# Rows with more groups of near-equal similarities than this are sorted whole, and so are short ones.
 MOST_GROUPS = 16
+SHORT = 1024
 
 # Below it there are only excluded images, which are -inf.
 LOWEST = np.finfo(np.float32).min
@@ -241,8 +242,7 @@ def _settle_groups(hits: np.ndarray, untagged: np.ndarray, picked: _Picked) -> N
     for row in np.flatnonzero(mixed.any(1)).tolist():
         entries = picked.row(row)
         values, alike = picked.values[entries], picked.alike[entries]
-        groups = np.unique(untagged[row, 1:][mixed[row]])
-        if len(groups) > MOST_GROUPS:
+        if len(values) <= SHORT or len(groups := np.unique(untagged[row, 1:][mixed[row]])) > MOST_GROUPS:
             hits[row, : len(values)] = alike[np.argsort(-values, kind="stable")]
             continue
         bare = (values.view(np.int32) & ~TAG).view(np.float32)
