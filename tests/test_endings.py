@@ -193,6 +193,12 @@ def test_weights_are_written_where_curves_cannot_be(working_folder: Path, monkey
     assert kept["lapel"]["steps"] == 4
 
 
+def test_after_a_training_signals_are_minded_as_before(working_folder: Path) -> None:
+    before = {number: signal.getsignal(number) for number in AWAITED}
+    lapel.train(lapel.compose("train", TINY), working_folder / "run")
+    assert {number: signal.getsignal(number) for number in AWAITED} == before
+
+
 @pytest.mark.parametrize("failure", [LapelError("no more"), ValueError("unforeseen")])
 def test_after_a_training_that_failed_ctrl_c_ends_what_comes_next(
     working_folder: Path, monkeypatch: pytest.MonkeyPatch, failure: Exception

@@ -65,15 +65,17 @@ def run_steps(
         for message in IDLE_ADVICE:
             warnings.filterwarnings("ignore", message=message)
         trainer = _trainer(module, device, callbacks, ranks, tensorboard)
-        with _ended_as_others_end(trainer, module, callbacks):
+        with _given_back(trainer, module, callbacks):
             trainer.fit(module, ckpt_path=checkpoint)
 
 
 @contextmanager
-def _ended_as_others_end(trainer: pl.Trainer, module: SimilarityModule, callbacks: list[pl.Callback]) -> Iterator[None]:
-    """After an error, what the callbacks have taken is given back; Ctrl-C is KeyboardInterrupt, and works again.
+def _given_back(trainer: pl.Trainer, module: SimilarityModule, callbacks: list[pl.Callback]) -> Iterator[None]:
+    """However it ends, signals are minded by whom they were before; Ctrl-C comes out as KeyboardInterrupt.
 
-    Lightning calls no `teardown` then, makes SystemExit of KeyboardInterrupt, and leaves the process deaf to Ctrl-C.
+    After an error Lightning calls no `teardown`, makes SystemExit of KeyboardInterrupt, and leaves the process deaf to
+    Ctrl-C. Well ended, it leaves it deaf to SIGTERM where a callback minded that: it takes its own handler back before
+    the callback gives it.
     """
     before = {number: signal.getsignal(number) for number in AWAITED}
     try:
@@ -81,12 +83,13 @@ def _ended_as_others_end(trainer: pl.Trainer, module: SimilarityModule, callback
     except BaseException as error:
         for each in callbacks:
             each.teardown(trainer, module, "fit")
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in before.items():  # those of callbacks give way to Lightning's, which are gone
-                signal.signal(number, handler)
         if isinstance(error, SystemExit) and isinstance(error.__context__, KeyboardInterrupt):
             raise error.__context__ from error
         raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _trainer(
