@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from lapel.commands.starting import EXIT_SIGNALLED
 from lapel.config.composing import compose
 from lapel.config.data import FashionMnistConfig
 from lapel.config.train import TrainConfig
@@ -24,6 +25,9 @@ from lapel.errors import DataNotFoundError, LapelError
 from lapel.runs.folder import latest
 
 SHOWN = ["recall@1", "recall@5", "recall@10", "map@r"]
+
+# The commands so far; the last one may be at work.
+started: list[subprocess.Popen[bytes]] = []
 
 
 def main() -> None:
@@ -36,6 +40,7 @@ def main() -> None:
         sys.exit(f"make train: error: {error}")
     # The commands below handle Ctrl-C themselves; a handler that does nothing lets them finish doing so.
     signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, pass_on)
     programs = Path(sys.executable).parent
     seconds = {"train": run(sys.executable, "train.py", *overrides)}
     folder = latest().resolve().relative_to(Path.cwd())
@@ -58,16 +63,24 @@ def fallback(config: TrainConfig) -> list[str]:
     return []
 
 
+def pass_on(number: int, _: object) -> None:
+    """A terminal sends Ctrl-C to the command, too; SIGTERM comes here alone."""
+    if not started:
+        sys.exit(EXIT_SIGNALLED + number)
+    started[-1].send_signal(number)
+
+
 def run(*command: str) -> float:
     """Run a command, shown as one would type it; its seconds."""
     program = Path(command[0])
     typed = program.relative_to(Path.cwd()) if program.is_relative_to(Path.cwd()) else program
     print("\n$", shlex.join([str(typed), *command[1:]]), flush=True)
-    started = time.perf_counter()
-    code = subprocess.run(command, check=False).returncode
+    began = time.perf_counter()
+    started.append(subprocess.Popen(command))
+    code = started[-1].wait()
     if code:
-        sys.exit(code)
-    return time.perf_counter() - started
+        sys.exit(code if code > 0 else EXIT_SIGNALLED - code)
+    return time.perf_counter() - began
 
 
 def show(folder: Path, seconds: dict[str, float]) -> None:

@@ -170,3 +170,24 @@ def test_a_signal_while_photos_are_decoded_leaves_no_half_of_them(
     assert ended.value.code == 128 + number
     assert capsys.readouterr().err.splitlines()[-1] == "lapel-data: interrupted"
     assert {each for each in working_folder.rglob("*") if each.is_file()} == before
+
+
+# A command that takes SIGTERM well, started as `make train` does.
+PASSED_ON = """
+import runpy, signal, sys
+quickstart = runpy.run_path({script!r})
+signal.signal(signal.SIGTERM, quickstart["pass_on"])
+at_work = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print('ready', flush=True)"
+quickstart["run"](sys.executable, "-c", at_work + "; time.sleep(60)")
+"""
+
+
+def test_make_train_leaves_no_command_behind_where_it_is_ended() -> None:
+    script = Path(__file__).parent.parent / "scripts" / "quickstart.py"
+    call = [sys.executable, "-c", PASSED_ON.format(script=str(script))]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        while process.stdout.readline() != "ready\n":
+            assert process.poll() is None
+        process.terminate()
+        assert process.wait(30) == 7
