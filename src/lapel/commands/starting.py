@@ -6,7 +6,7 @@ For this the modules of the commands import next to nothing themselves.
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from lapel.errors import AWAITED, SignalledError
@@ -26,15 +26,19 @@ def ended_at_once(program: str) -> Iterator[None]:
         os.write(2, f"{program}: interrupted\n".encode())
         os._exit(EXIT_SIGNALLED + number)
 
-    before = {number: signal.getsignal(number) for number in AWAITED}
-    minded = {number: handler for number, handler in before.items() if _is_nobodys(handler)}
-    for number in minded:
-        signal.signal(number, end)
+    with _minded_by(end, [number for number in AWAITED if _is_nobodys(signal.getsignal(number))]):
+        yield
+
+
+@contextmanager
+def _minded_by(handler: Callable[[int, object], None], numbers: list[signal.Signals]) -> Iterator[None]:
+    """Signals go to a handler inside, and afterwards to whom they went before."""
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in minded.items():
-            signal.signal(number, handler)
+        for number, former in before.items():
+            signal.signal(number, former)
 
 
 def _is_nobodys(handler: object) -> bool:
@@ -52,10 +56,5 @@ def raised_as_interrupts() -> Iterator[None]:
     minded = [number for number in AWAITED if signal.getsignal(number) is signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():  # Python allows handlers there alone
         minded = []
-    for number in minded:
-        signal.signal(number, _interrupt)
-    try:
+    with _minded_by(_interrupt, minded):
         yield
-    finally:
-        for number in minded:
-            signal.signal(number, signal.SIG_DFL)

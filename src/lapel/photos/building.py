@@ -335,7 +335,8 @@ def _receive(readers: list[Connection]) -> Iterator[Part]:
 def _work(photos: Photos, path: Path, offset: int, share: range, writer: Connection, parent: int) -> None:
     """What a worker process does."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # a fork has the parent's handlers
+        signal.signal(number, signal.SIG_DFL)
     try:
         for part in _decode_share(photos, path, offset, share):
             writer.send(part)
