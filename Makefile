@@ -2,6 +2,7 @@
 # make test    sets everything up, checks the code, runs the tests, and tells which share of the lines they reach
 # make test-all  likewise, with the slow tests: real trainings, every format, kills, browsers, the commands of the docs
 # make fuzz    random photos, tables, trees and archives, many more than test-all makes
+# make docs    docs/options.md, written anew
 #
 # make train ARGS="seed=1 variant=triplet" passes overrides to train.py; make test ARGS="-k index" options to pytest.
 
@@ -15,7 +16,7 @@ REACHED := .venv/.reached.json
 AT_LEAST := $(if $(ARGS),,--fail-under 90)
 PYTHON_FILES := src tests bench scripts conf train.py evaluate.py export.py
 
-.PHONY: train test test-all fuzz lint format clean
+.PHONY: train test test-all fuzz lint format docs clean
 
 train: $(READY)
 	@.venv/bin/python scripts/quickstart.py $(ARGS)
@@ -38,6 +39,9 @@ lint: $(READY_DEV)
 format: $(READY_DEV)
 	@.venv/bin/ruff check --fix $(PYTHON_FILES)
 	@.venv/bin/ruff format $(PYTHON_FILES)
+
+docs: $(READY_DEV)
+	@.venv/bin/python scripts/options_page.py
 
 $(READY): pyproject.toml constraints.txt scripts/setup.sh
 	@rm -f .venv/.ready-*

@@ -481,7 +481,8 @@ def test_literal_options_are_split_at_the_first_equals_sign() -> None:
 def test_search_explains_itself(run) -> None:
     code, printed, _ = run("search", "--help")
     assert code == 0
-    assert "format=table|json|csv" in printed
+    assert "  format=table" in printed
+    assert "table|json|csv" in printed
 
 
 @pytest.mark.parametrize("command", ["train", "search"])

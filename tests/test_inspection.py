@@ -91,7 +91,8 @@ def test_actions_and_options_that_do_not_exist_are_told(run):
         assert code == 2
         assert told in error
         assert len(error.strip().splitlines()) == 1
-    assert "lapel-data ACTION" in run("--help")[1]
+    assert "lapel-data prepare|check|audit" in run("--help")[1]
+    assert "lapel-data prepare|check|audit" in run()[1]
 
 
 def altered(folder: Path) -> list[str]:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lapel.commands.starting import ended_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once
 
 if TYPE_CHECKING:
     from lapel.config.evaluation import CompareConfig
@@ -67,6 +67,11 @@ def _number(value: Any, form: str) -> str:
 def main() -> None:
     """`lapel-compare`."""
     with ended_at_once("lapel-compare"):
+        if asks_for_help():
+            from lapel.commands.help import print_help
+
+            print_help("compare")
+            return
         from lapel.commands.literal import run_literal
 
         run_literal("compare", _compare, is_subject=_is_folder)

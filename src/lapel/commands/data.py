@@ -5,16 +5,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapel.commands.starting import ended_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once
 
 if TYPE_CHECKING:
     from lapel.config.catalog import CatalogConfig
 
-DATA_ACTIONS = {
-    "prepare": "decodes a data set once, or says where to get it",
-    "check": "reports what it holds, with a contact sheet",
-    "audit": "looks for duplicates, and for items on both sides of a split",
-}
+DATA_ACTIONS = ("prepare", "check", "audit")
 
 # A catalogue is hundreds of thousands of small objects that stay: looking through them at every 700 new ones, as Python
 # does by default, would take a tenth of the time of `prepare`.
@@ -25,14 +21,19 @@ def main() -> None:
     """`lapel-data prepare|check|audit data=NAME [overrides]`."""
     gc.set_threshold(OBJECTS_BETWEEN_COLLECTIONS, 50, 50)
     with ended_at_once("lapel-data"):
+        if len(sys.argv) == 1:
+            sys.argv.append("--help")
+        if asks_for_help():
+            from lapel.commands.help import print_help
+
+            print_help("catalog")
+            return
         from lapel.commands.terminal import log_to_terminal, print_version, told_in_one_line
     with told_in_one_line("lapel-data"):
         log_to_terminal()
         arguments = sys.argv[1:]
         if "--version" in arguments:
             print_version()
-        elif not arguments or {"-h", "--help"} & set(arguments):
-            print(_data_help())
         else:
             _run_data_action(arguments[0], arguments[1:])
 
@@ -54,15 +55,6 @@ def _run_data_action(action: str, overrides: list[str]) -> None:
 
         config = compose("catalog", quoted_arguments(overrides, "catalog"))
     _look_at_data(action, config, overrides)
-
-
-def _data_help() -> str:
-    from lapel.config.catalog import CatalogConfig
-    from lapel.config.texts import texts_of
-
-    actions = [f"  {name:12}{what}" for name, what in DATA_ACTIONS.items()]
-    options = [f"  {name:12}{what}" for name, what in texts_of(CatalogConfig).items()]
-    return "\n".join(["lapel-data ACTION data=NAME [overrides]", "", *actions, "", "Options, as key=value:", *options])
 
 
 def _that_stops_for_none(config: "CatalogConfig") -> "CatalogConfig":

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lapel.commands.starting import ended_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once
 
 if TYPE_CHECKING:
     from lapel.config.evaluation import EvaluateConfig
@@ -49,5 +49,11 @@ def _interval(ends: list[float] | None) -> str:
 def main() -> None:
     """`lapel-evaluate`."""
     with ended_at_once("lapel-evaluate"):
+        if asks_for_help():
+            from lapel.commands.help import print_help
+
+            print_help("evaluate")
+            return
+        say_at_once("lapel-evaluate: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed
     run_composed(ComposedCommand("evaluate", _evaluate, room="lapel.evaluation"))

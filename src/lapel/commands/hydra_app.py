@@ -30,14 +30,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lapel.commands.starting import ended_at_once
 from lapel.commands.terminal import FOR_HYDRA, FULL_ERRORS, log_to_terminal, print_version, tell, told_in_one_line
-from lapel.config.commands import composed_commands
+from lapel.config.choices import tell_hydra
+from lapel.config.commands import CONFIG_MODULE, composed_commands
 from lapel.config.composing import (
-    CONFIG_MODULE,
     FOLDER_KEYS,
     HYDRA_VERSION_BASE,
     RUN_FOLDER,
     SWEEP_FOLDER,
     compose,
+    composed_and_checked,
     escape_interpolation,
     explain,
     free_text_keys,
@@ -140,7 +141,7 @@ def _prepared(command: ComposedCommand, task: Callable[[DictConfig], Any]) -> Ca
     if "--version" in sys.argv[1:]:  # Hydra would print its own
         return print_version
     parsed, arguments = _flags_first(quoted_arguments(sys.argv[1:], command.name))
-    if parsed.help or parsed.hydra_help or parsed.info or parsed.shell_completion:
+    if parsed.hydra_help or parsed.info or parsed.shell_completion:
         return partial(_start_hydra, command, task, arguments)
     log_to_terminal()  # not before --info, which Hydra prints through a log of its own
     _check_folder_options(parsed.overrides)
@@ -148,28 +149,22 @@ def _prepared(command: ComposedCommand, task: Callable[[DictConfig], Any]) -> Ca
         _check_sweep(command, parsed)
         import_module(command.room)
         return partial(_run_sweep, command, task, arguments, parsed)
-    config = compose(command.name, _but_folders(parsed.overrides))
+    composed, config = composed_and_checked(command.name, _but_folders(parsed.overrides))
     resumes = getattr(config, "resume", None) is not None
     if resumes and _value(RUN_FOLDER, parsed.overrides) is not None:
         raise LapelError(f"{RUN_FOLDER}: a resume goes on in its own folder")
     if parsed.cfg:
-        return _shown(command, task, arguments, config, resumes)
+        if command.check is not None and not resumes:
+            command.check(config)
+        if parsed.cfg == "job" and not parsed.package:
+            shown = OmegaConf.create(to_plain(config)) if composed is None else composed
+            return partial(print, OmegaConf.to_yaml(shown, resolve=parsed.resolve), end="")
+        return partial(_start_hydra, command, task, arguments)
     import_module(command.room)
     if resumes or (command.keeps_folders and outer_rank() > 0):  # in a folder that is there, or that another makes
         return partial(command.work, config)
     if command.keeps_folders and _value(RUN_FOLDER, parsed.overrides) is None:
         return partial(_run_in_folder, command, task, arguments, config.name)
-    return partial(_start_hydra, command, task, arguments)
-
-
-def _shown(
-    command: ComposedCommand, task: Callable[[DictConfig], Any], arguments: list[str], config: Any, resumes: bool
-) -> Callable[[], None]:
-    """How a config is printed: of a run that goes on its own, which Hydra need not compose."""
-    if resumes:
-        return partial(print, OmegaConf.to_yaml(OmegaConf.create(to_plain(config))), end="")
-    if command.check is not None:
-        command.check(config)
     return partial(_start_hydra, command, task, arguments)
 
 
@@ -279,6 +274,7 @@ def _value(key: str, overrides: list[str]) -> str | None:
 
 def _start_hydra(command: ComposedCommand, task: Callable[[DictConfig], Any], arguments: list[str]) -> None:
     """Hand over to Hydra, whose errors become one line."""
+    tell_hydra()
     sys.argv[1:] = arguments
     if not FULL_ERRORS:  # else Hydra prints several lines of its own and exits
         os.environ |= {"HYDRA_FULL_ERROR": "1", FOR_HYDRA: "1"}

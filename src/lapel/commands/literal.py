@@ -3,15 +3,15 @@
 import dataclasses
 import sys
 from collections.abc import Callable
-from enum import Enum
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lapel.commands.terminal import log_to_terminal, print_version, told_in_one_line
 from lapel.config.choices import COMMAND, choices_of
-from lapel.config.composing import escape_interpolation, explain, no_such_option, to_config
+from lapel.config.composing import escape_interpolation, explain, to_config
+from lapel.config.options import no_such_option
 from lapel.errors import LapelError
 
 
@@ -40,9 +40,6 @@ def read_literally(arguments: list[str], options: type) -> Any:
     Raises:
         LapelError: an argument is no `key=value`, the key does not exist, or the value is not allowed.
     """
-    if {"-h", "--help"} & set(arguments):
-        print(_help(options))
-        raise SystemExit(0)
     if "--version" in arguments:
         print_version()
         raise SystemExit(0)
@@ -63,20 +60,3 @@ def read_literally(arguments: list[str], options: type) -> Any:
         except OmegaConfBaseException as error:
             raise LapelError(explain(error, options)) from error
     return to_config(node)
-
-
-def _help(options: type) -> str:
-    lines = [(options.__doc__ or "").strip(), "", "Options, as key=value:"]
-    for each in dataclasses.fields(options):
-        default = f"  (default {getattr(each.default, 'name', each.default)})" if each.default is not None else ""
-        lines.append(f"  {each.name}={_allowed_values(each.type)}{default}")
-    return "\n".join(lines)
-
-
-def _allowed_values(kind: Any) -> str:
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return "|".join(kind.__members__)
-    if get_origin(kind) is list:
-        return f"{_allowed_values(get_args(kind)[0])},…"
-    inner = next((each for each in get_args(kind) if each is not type(None)), kind)
-    return {str: "TEXT", int: "NUMBER", float: "NUMBER"}[inner]

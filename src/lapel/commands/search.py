@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lapel.commands.starting import ended_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once
 
 if TYPE_CHECKING:
     from lapel.config.search import SearchConfig, TableFormat
@@ -45,6 +45,11 @@ def _print_found(found: Any, form: "TableFormat") -> None:
 def main() -> None:
     """`lapel-search`."""
     with ended_at_once("lapel-search"):
+        if asks_for_help():
+            from lapel.commands.help import print_help
+
+            print_help("search")
+            return
         from lapel.commands.literal import run_literal
 
         run_literal("search", _search)

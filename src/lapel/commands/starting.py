@@ -1,10 +1,12 @@
-"""How every command begins: its modules are imported, for half a second or more, when Ctrl-C is one line already.
+"""How every command begins: what is asked of help is answered, or something is said, before anything slow is imported.
 
-For this the modules of the commands import next to nothing themselves.
+The modules of a command are imported, for half a second or more, when Ctrl-C is one line already. For this the modules
+of the commands import next to nothing themselves.
 """
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +14,28 @@ from contextlib import contextmanager
 from lapel.errors import AWAITED, SignalledError
 
 EXIT_SIGNALLED = 128  # plus the number of the signal, as shells have it
+
+HELP = ("-h", "--help")
+
+# Where one of these is among the arguments nothing is begun, but something is shown.
+SHOWN = (*HELP, "--version", "--cfg", "-c", "--info", "-i", "--hydra-help", "--shell-completion", "-sc")
+
+QUIET = "quiet=true"
+
+
+def asks_for_help() -> bool:
+    """Whether the arguments of this process ask for help."""
+    return bool(set(HELP) & set(sys.argv[1:]))
+
+
+def say_at_once(what: str) -> None:
+    """A line on stdout about what begins: to import torch alone takes seconds, and more on a cold disk.
+
+    Nothing where something is only shown, where the user wants it quiet, and in all but one of several processes.
+    """
+    others = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0"
+    if not others and QUIET not in sys.argv[1:] and not set(SHOWN) & {each.partition("=")[0] for each in sys.argv[1:]}:
+        print(what, flush=True)
 
 
 @contextmanager

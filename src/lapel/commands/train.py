@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapel.commands.starting import ended_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once
 
 if TYPE_CHECKING:
     from lapel.config.train import TrainConfig
@@ -32,16 +32,20 @@ checked: set[str] = set()
 
 def _check(config: "TrainConfig") -> None:
     """Raise where a filter cannot be read, or the encoder cannot be; trials of a sweep that share one ask once."""
-    from lapel.catalog.filters import read_filter
     from lapel.config.composing import to_plain
     from lapel.config.data import PhotosConfig
-    from lapel.encoders.checking import check_encoder
 
     if isinstance(config.data, PhotosConfig) and config.data.where is not None:
+        from lapel.catalog.filters import read_filter
+
         read_filter(config.data.where, "data.where")
+    if config.encoder.takes_any_size and all(stage.unfrozen is None for stage in config.stages):
+        return  # nothing can be wrong with it, and torch is not needed to know
     plain = to_plain(config)
     key = json.dumps([plain["encoder"], plain["data"]["size"], plain["data"]["channels"], plain["stages"]])
     if key not in checked:
+        from lapel.encoders.checking import check_encoder
+
         check_encoder(config)
         checked.add(key)
 
@@ -49,5 +53,11 @@ def _check(config: "TrainConfig") -> None:
 def main() -> None:
     """`lapel-train`."""
     with ended_at_once("lapel-train"):
+        if asks_for_help():
+            from lapel.commands.help import print_help
+
+            print_help("train")
+            return
+        say_at_once("lapel-train: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed
     run_composed(ComposedCommand("train", _train, room="lapel.training", keeps_folders=True, check=_check))

@@ -11,8 +11,6 @@ from dataclasses import is_dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
-from hydra.core.config_store import ConfigStore
-
 # The group of the commands, whose configs are no part of another.
 COMMAND = "command"
 
@@ -22,6 +20,13 @@ CHOICES: dict[str, type] = {}
 # kind -> what was declared under that name, dataclass or not; kind -> where its builder is, where that is elsewhere.
 _DECLARED: dict[str, Any] = {}
 _BUILDERS: dict[str, str] = {}
+
+# Group -> names of the bare dataclasses that are choices of it besides those of their own group.
+_ALSO: dict[str, list[str]] = {}
+
+# Group, name and dataclass of every schema that Hydra has not been told of: to tell it all of them takes a third of a
+# second, which help, and commands that compose nothing, need not spend.
+_UNTOLD: list[tuple[str, str, type]] = []
 
 Declared = TypeVar("Declared")
 
@@ -54,9 +59,24 @@ def choice(
 def _register_schema(group: str, name: str, options: Any, also_as: str | None) -> None:
     if group != COMMAND:
         CHOICES[f"{group}/{name}"] = options
-    ConfigStore.instance().store(group=f"schema/{group}", name=name, node=options)
+    _UNTOLD.append((f"schema/{group}", name, options))
     if also_as:
-        ConfigStore.instance().store(group=also_as, name=name, node=options)
+        _ALSO.setdefault(also_as, []).append(name)
+        _UNTOLD.append((also_as, name, options))
+
+
+def tell_hydra() -> None:
+    """Tell Hydra of every schema that it does not know yet: to be called before it composes."""
+    from hydra.core.config_store import ConfigStore  # most of the third of a second
+
+    while _UNTOLD:
+        group, name, options = _UNTOLD.pop(0)
+        ConfigStore.instance().store(group=group, name=name, node=options)
+
+
+def also_chosen_as(group: str) -> list[str]:
+    """Names of the choices that a group has from another one: every loss is an objective."""
+    return sorted(_ALSO.get(group, []))
 
 
 def choices_of(group: str) -> dict[str, Any]:

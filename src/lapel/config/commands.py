@@ -6,6 +6,9 @@ from typing import ClassVar
 from lapel.config.choices import COMMAND, choices_of
 from lapel.config.options import Options
 
+# Where the configs of the commands and of the choices lie.
+CONFIG_MODULE = "lapel.conf"
+
 
 @dataclass
 class CommandConfig(Options):
@@ -15,6 +18,16 @@ class CommandConfig(Options):
     # arguments are `key=value`, taken literally.
     program: ClassVar[str]
     composed: ClassVar[bool] = False
+
+    # What help says of the command besides its docstring and its options: how its arguments stand, what they may name
+    # besides options, examples (arguments, and what for), flags, the whole keys of the options that people change, and
+    # what comes after the command.
+    usage: ClassVar[str] = "[key=value …]"
+    subjects: ClassVar[dict[str, str]] = {}
+    examples: ClassVar[tuple[tuple[str, str], ...]]
+    flags: ClassVar[dict[str, str]] = {"--cfg job": "prints and checks the whole config, and does nothing"}
+    often: ClassVar[tuple[str, ...]] = ()
+    then: ClassVar[str] = ""
 
 
 def composed_commands() -> dict[str, type[CommandConfig]]:

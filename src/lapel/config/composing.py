@@ -3,7 +3,6 @@
 What is wrong with an override is told in one line: the key, the mistake, and what is allowed.
 """
 
-import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -18,15 +17,14 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lapel.config.choices import CHOICES, kind_of
-from lapel.config.commands import composed_commands
-from lapel.config.options import Options, allowed_range, check_range
+from lapel.config.choices import CHOICES, kind_of, tell_hydra
+from lapel.config.commands import CONFIG_MODULE, composed_commands
+from lapel.config.options import Options, allowed_range, check_range, closest, no_such_option
 from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
 from lapel.files.paths import CONFIG_FILE, run_folder
 from lapel.files.writing import read_yaml
 
-CONFIG_MODULE = "lapel.conf"
 HYDRA_VERSION_BASE = "1.3"
 
 # Where a command puts its folders.
@@ -45,6 +43,15 @@ def compose(command: str, overrides: list[str]) -> Any:
     Raises:
         LapelError: a misspelt key, a choice that does not exist, a wrong type, a value out of range: in one line.
     """
+    return composed_and_checked(command, overrides)[1]
+
+
+def composed_and_checked(command: str, overrides: list[str]) -> tuple[DictConfig | None, Any]:
+    """As `compose`, with what Hydra has composed before it; None for a run that goes on, of which it composes nothing.
+
+    Raises:
+        LapelError: as `compose`.
+    """
     if command not in composed_commands():
         raise LapelError(f"command {command}: must be one of {', '.join(composed_commands())}")
     if isinstance(overrides, str):
@@ -55,17 +62,23 @@ def compose(command: str, overrides: list[str]) -> Any:
     try:
         named = command == "train" and any(each.startswith("resume=") for each in overrides)
         if named and (given := _parsed(overrides)).get("resume") is not None:
-            return resumed(given)
-        if GlobalHydra.instance().is_initialized():
-            return to_config(hydra_compose(command, overrides))
-        with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
-            return to_config(hydra_compose(command, overrides))
+            return None, resumed(given)
+        composed = _composed(command, overrides)
+        return composed, to_config(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise LapelError(explain(error, composed_commands()[command])) from error
     except (AssertionError, ValueError) as error:
         if (told := _explain_group(error, overrides, composed_commands()[command])) is None:
             raise
         raise LapelError(told) from error
+
+
+def _composed(command: str, overrides: list[str]) -> DictConfig:
+    tell_hydra()
+    if GlobalHydra.instance().is_initialized():
+        return hydra_compose(command, overrides)
+    with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
+        return hydra_compose(command, overrides)
 
 
 def _explain_group(error: Exception, overrides: list[str], command: type) -> str | None:
@@ -247,18 +260,13 @@ def escape_interpolation(text: str) -> str:
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
-def _closest(word: str, allowed: list[str]) -> str:
-    close = difflib.get_close_matches(word, allowed, n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
 def _explain_missing_choice(match: re.Match[str]) -> str:
     path, group, listed = match.groups()
     if not group:
         return f"{path}: no such config"
     name = path.removeprefix(f"{group}/")
     allowed = listed.split()
-    return f"{group}={name}: no such {group}; allowed are {', '.join(allowed)}{_closest(name, allowed)}"
+    return f"{group}={name}: no such {group}; allowed are {', '.join(allowed)}{closest(name, allowed)}"
 
 
 def _option_of_nothing(overrides: list[str], command: type) -> str | None:
@@ -291,13 +299,6 @@ def _explain_unknown_key(key: str, class_name: str, text: str) -> str:
     if overridden and overridden[1].rpartition(".")[2] != key:  # inside of a value, as in stages=[{epoch:1}]
         return no_such_option(f"{overridden[1]}.{key}", allowed)
     return no_such_option(overridden[1] if overridden else key, allowed)
-
-
-def no_such_option(whole_key: str, allowed: list[str]) -> str:
-    """The message for a key that does not exist."""
-    name = whole_key.rpartition(".")[2]
-    there = f"; allowed here are {', '.join(allowed)}" if allowed else ""
-    return f"{whole_key}: no such option{there}{_closest(name, allowed)}"
 
 
 def to_plain(options: Any) -> Any:

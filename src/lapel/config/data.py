@@ -159,17 +159,17 @@ class PhotosConfig(DataConfig):
 
     channels: int = option(3, at_least=1, at_most=3)
     item: Any = option("item")
-    """Column, or columns, whose combination is what must match."""
+    """Column of what must match; of several, as `[articleType,gender]`, the combination."""
     category: Any = option(None)
-    """Column, or columns, of the coarser class, which the Cat losses learn; by default the item."""
+    """Column, or columns, of the coarser class; by default the item. The Cat losses learn it."""
     where: str | None = option(None, free_text=True)
-    """Rows to keep: a filter, as `gender == "Women" and year >= 2015`."""
+    """Filter of the rows to keep, as `gender == "Women" and year >= 2015`."""
     split: SplitRule = SplitRule.hash
     """How rows without an official split are divided."""
     val_share: float = option(0.1, above=0, at_most=0.5)
-    """Share of the images (unseen: of the items) for validation, where there is no official one."""
+    """Share of the images for validation, where there is no official one; for split=unseen of the items."""
     test_share: float = option(0.2, above=0, at_most=0.8)
-    """Share of the images (unseen: of the items) for the test, where there is no official one."""
+    """Share of the images for the test, where there is no official one; for split=unseen of the items."""
     store: Store = option(Store.auto, how=True)
     group: Any = option(None)
     """Column, or columns, whose equal values are never divided: photos of one sender, or of one photographer's day."""
@@ -178,7 +178,7 @@ class PhotosConfig(DataConfig):
     cache: str | None = option(None, free_text=True, how=True)
     """Folder of the decoded photos; by default `lapel` in the user's cache."""
     workers: int | None = option(None, at_least=1, how=True)
-    """Processes that decode while training runs, for `store=files`; by default the cores."""
+    """Processes that decode while training runs, for `data.store=files`; by default the cores."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -268,9 +268,9 @@ class TableConfig(PhotosConfig):
 
     size: Any = option([224, 224], at_least=8, at_most=4096)
     table: str | None = option(None, free_text=True)
-    """The csv or parquet file; paths in it are relative to `data.root`, by default its own folder."""
+    """Csv or parquet file of data=table; paths in it are relative to `data.root`, by default its own folder."""
     image: str = option("image")
-    """Column of the photos' paths."""
+    """Column of the photos' paths, for data=table."""
     suffix: str = option("")
     """What the paths lack at their ends, as `.jpg`."""
 

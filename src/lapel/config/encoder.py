@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 from lapel.config.choices import choice, name_of
 from lapel.config.options import Options, option
@@ -32,6 +33,9 @@ class Head(Enum):
 class EncoderConfig(Options):
     """The network that turns images into embeddings."""
 
+    # Whether it takes images of every size that `data.size` allows, so that it need not be tried out.
+    takes_any_size: ClassVar[bool] = False
+
     pool: Pool | None = None
     """null for the network's own."""
     grid: int = option(1, at_least=1)
@@ -52,6 +56,8 @@ class EncoderConfig(Options):
 @dataclass
 class TinyConfig(EncoderConfig):
     """A small residual network, trained from scratch."""
+
+    takes_any_size: ClassVar[bool] = True  # its convolutions pad: of one pixel they make one
 
     widths: list[int] = option([32, 64, 128, 256], at_least=1)
     """Channels of the stem, then of each residual block, of which every one halves the resolution."""
@@ -78,9 +84,9 @@ class TrunkConfig(EncoderConfig):
 
     library: Library = Library.timm
     name: str = option("resnet18")
-    """Of the model, as the library has it: `tf_efficientnet_lite0`, `resnet50`."""
+    """Name of the model in its library (encoder=trunk): `tf_efficientnet_lite0`, `resnet50`."""
     weights: str = option("none", free_text=True)
-    """none: random. default: the library's pretrained ones, from its hub. Else a file, .pth or .safetensors."""
+    """none (random), default (pretrained, from the library's hub), or a file: .pth or .safetensors."""
     frozen: list[str] = option([])
     """Parts of the trunk that stay as they are, by name, as `blocks.0`; `[all]` for the whole of it."""
     trunk_lr: float = option(1.0, at_least=0)

@@ -67,13 +67,13 @@ class PostConfig(Options):
     """What is done with embeddings before they are compared, in this order; scores are told before and after."""
 
     pca: str | None = None
-    """Principal components that are kept, fitted on the training part: a number, or `auto`, chosen on val by MAP@R."""
+    """Principal components to keep: a number, or `auto`, chosen on val by MAP@R; fitted on the training part."""
     whiten: bool = False
     """Make the components equally wide."""
     augment_database: int = option(0, at_least=0)
     """Nearest gallery images that each gallery image takes in."""
     expand_queries: int = option(0, at_least=0)
-    """Nearest gallery images that each query takes in."""
+    """Nearest images that each query takes in."""
     alpha: float = option(3.0, at_least=0)
     """Power of the similarity by which they count."""
     rerank: bool = False
@@ -126,12 +126,21 @@ class CompareConfig(BootstrapConfig, CommandConfig):
     """Compares runs, or all runs of a sweep's folder; those that differ only by seed are one line."""
 
     program: ClassVar[str] = "lapel-compare"
+    usage: ClassVar[str] = "RUN … [key=value …]"
+    subjects: ClassVar[dict[str, str]] = {"RUN": "a run folder that was evaluated, or a folder of such, as a sweep's"}
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("runs/a runs/b", "the second against the first"),
+        ("runs/sweep-20261128-120000", "all trials of a sweep, seeds averaged"),
+        ("runs/a runs/b metrics=recall@5,mrr", "other scores"),
+        ("runs format=csv > runs.csv", "all runs, for a spreadsheet"),
+    )
 
     metrics: list[str] = option(["recall@1", "map@r"])
     """Scores that are compared."""
     evaluation: str = option("", free_text=True)
     """Subfolder of `evaluation/` with the scores; by default those of the test part."""
     format: CompareFormat = CompareFormat.markdown
+    """How it is printed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -144,31 +153,61 @@ class CompareConfig(BootstrapConfig, CommandConfig):
 @choice("command", "evaluate", build="lapel.commands.evaluate:main")
 @dataclass
 class EvaluateConfig(CommandConfig):
-    """Scores a trained run on one split of its data, its exported bundle, or a pretrained encoder on one of `data`."""
+    """Scores a trained run, its exported bundle or a pretrained encoder on a part of the data, exactly."""
 
     program: ClassVar[str] = "lapel-evaluate"
     composed: ClassVar[bool] = True
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("", "the newest run"),
+        ("run=runs/NAME split=val k=[1,20]", "another, on val"),
+        ("bundle=latest/bundle", "encoder and index"),
+        ("data=wardrobe encoder=resnet50 encoder.weights=default", "untrained"),
+    )
+    often: ClassVar[tuple[str, ...]] = (
+        "run",
+        "bundle",
+        "checkpoint",
+        "split",
+        "k",
+        "within",
+        "across",
+        "graded",
+        "report",
+        "neighbors",
+        "neighbors_k",
+        "post.pca",
+        "post.expand_queries",
+        "post.rerank",
+        "bootstrap.samples",
+        "processes",
+        "accelerator",
+        "data.root",
+        "encoder.weights",
+    )
+    then: ClassVar[str] = "Then: open evaluation/report.html of the run; python export.py"
 
     run: str = option("latest", free_text=True)
     """Run folder."""
     bundle: str | None = option(None, free_text=True)
-    """Bundle folder, scored in place of a run: its encoder, and its index beside exact search."""
+    """Bundle folder, scored in place of a run; its encoder, and its index beside exact search."""
     encoder: EncoderConfig | None = None
     """Scored in place of a run: its trunk's features, without a head."""
     metric: Metric | None = None
     """In which the features of `encoder` are compared, by default cosine; a run has its own."""
     checkpoint: Checkpoint = Checkpoint.best
+    """Which of the run's checkpoints: that with the highest MAP@R on val, or that of the end of training."""
     split: Split = Split.test
+    """Part of the data that is scored."""
     k: list[int] = option([1, 5, 10], at_least=1)
     """The K of recall@K and precision@K."""
     within: str | None = option(None, free_text=True)
-    """Column of the catalogue: a query is compared with images of its own value alone, as after a filter."""
+    """Compare a query within its own value of this column, as `gender`: what a filter would leave."""
     across: str | None = option(None, free_text=True)
-    """Column of the catalogue: a query is compared with images of other values alone, as of another domain."""
+    """Compare a query with other values of this column, as `domain`."""
     vote: int = option(5, at_least=1)
     """Nearest images that tell a query's category."""
     graded: list[str] = option([])
-    """For nDCG: columns of the catalogue, and what an equal value in each is worth, as in `[colour:1,gender:2]`."""
+    """What equal values are worth in nDCG, as `[colour:1,gender:2]`, by columns of the catalogue."""
     post: PostConfig = field(default_factory=PostConfig)
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
@@ -176,14 +215,14 @@ class EvaluateConfig(CommandConfig):
     """Whether `report.html` is made."""
     accelerator: Accelerator = Accelerator.auto
     processes: int = option(1, at_least=1, at_most=64)
-    """That share the work, each with a GPU of its own where there are so many; no score depends on it."""
+    """Processes that share the work, each with a GPU of its own where there are so many; no score depends on it."""
     data: MovedData = field(default_factory=MovedData)
     memory: float = option(DEFAULT_MEMORY, above=0)
     """Megabytes of similarities held at once; results do not depend on it."""
     neighbors: bool = False
-    """Whether the nearest gallery rows of every query are written to neighbors.parquet."""
+    """Write each query's nearest rows to neighbors.parquet."""
     neighbors_k: int = option(50, at_least=1)
-    """How many of each."""
+    """Rows that neighbors.parquet has of each query."""
 
     @property
     def gains(self) -> dict[str, float]:

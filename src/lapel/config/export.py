@@ -16,13 +16,13 @@ class ExportOptions(Options):
     """What goes into the bundle."""
 
     rows: Rows | None = None
-    """Which images the index holds; by default all of your own (data=table, folder), of a benchmark the gallery."""
+    """Images that the index holds; by default all of your own (data=table, folder), of a benchmark the gallery."""
     invert: Invert = Invert.never
-    """Whether the exported encoder turns photos negative before it looks at them."""
+    """Turn photos negative first: a Fashion-MNIST model knows light garments on black."""
     formats: list[str] = option(["torchscript"])
-    """In which the encoder is written."""
+    """Formats of the encoder: torchscript."""
     index: str = "flat"
-    """Type of the index; flat: exact, every entry is compared."""
+    """Type of the index; flat is exact: every entry is compared."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,9 +37,17 @@ class ExportConfig(CommandConfig):
 
     program: ClassVar[str] = "lapel-export"
     composed: ClassVar[bool] = True
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("", "the newest run"),
+        ("run=runs/NAME checkpoint=last", "another run, as its training ended"),
+        ("export.rows=all", "an index of all images"),
+        ("export.invert=white_background", "a Fashion-MNIST model for photos on white"),
+    )
+    then: ClassVar[str] = "Then: lapel-search bundle=latest/bundle image=photo.jpg"
 
     run: str = option("latest", free_text=True)
     """Run folder; the bundle is its subfolder `bundle`."""
     checkpoint: Checkpoint = Checkpoint.best
+    """Which of the run's checkpoints: that with the highest MAP@R on val, or that of the end of training."""
     export: ExportOptions = field(default_factory=ExportOptions)
     data: MovedData = field(default_factory=MovedData)

@@ -79,7 +79,9 @@ class GeneralizedLiftedConfig(LibraryLossConfig):
     takes_memory: ClassVar[bool] = True
 
     neg_margin: float = option(1.0, at_least=0)
+    """What negatives' distances are taken off, in the exponent."""
     pos_margin: float = option(0.0, at_least=0)
+    """What is taken off positives' distances."""
 
 
 @choice(
@@ -92,7 +94,9 @@ class IntraPairVarianceConfig(LibraryLossConfig):
     takes_memory: ClassVar[bool] = True
 
     pos_eps: float = option(0.01, at_least=0)
+    """Share of their mean by which the cosines of positive pairs may lie below it."""
     neg_eps: float = option(0.01, at_least=0)
+    """Share of their mean by which the cosines of negative pairs may lie above it."""
 
 
 @library_loss("lifted", "LiftedStructureLoss")
@@ -103,7 +107,9 @@ class LiftedConfig(LibraryLossConfig):
     takes_memory: ClassVar[bool] = True
 
     neg_margin: float = option(1.0, at_least=0)
+    """What negatives' distances are taken off, in the exponent."""
     pos_margin: float = option(0.0, at_least=0)
+    """What is taken off positives' distances."""
 
 
 @library_loss("margin", "MarginLoss")
@@ -114,11 +120,13 @@ class MarginConfig(LibraryLossConfig):
     takes_memory: ClassVar[bool] = True
 
     margin: float = option(0.2, at_least=0)
+    """How far on its side of beta a pair must be to cost nothing."""
     nu: float = option(0.0, at_least=0)
     """Weight of the regularisation of beta."""
     beta: float = option(1.2, above=0)
     """Distance between positives and negatives, at the start where it is learned."""
     learn_beta: bool = False
+    """Whether beta is learnt, too."""
     triplets_per_anchor: str = "all"
     """`all`, or the number of triplets that are drawn for each anchor, where no miner chooses them."""
 
@@ -151,6 +159,7 @@ class NCAConfig(LibraryLossConfig):
     takes_memory: ClassVar[bool] = True
 
     softmax_scale: float = option(1.0, above=0)
+    """Factor of the squared distances in the softmax."""
 
 
 @library_loss("npairs", "NPairsLoss")
@@ -167,6 +176,7 @@ class NTXentConfig(LibraryLossConfig):
     takes_memory: ClassVar[bool] = True
 
     temperature: float = option(0.07, above=0)
+    """What cosines are divided by: the lower, the more the nearest negatives count."""
 
 
 @library_loss("ranked_list", "RankedListLoss")
@@ -177,6 +187,7 @@ class RankedListConfig(LibraryLossConfig):
     takes_miner: ClassVar[bool] = False
 
     margin: float = option(0.4, at_least=0)
+    """Distance between positives, which are kept within alpha - margin, and negatives."""
     Tn: float = option(10.0, at_least=0)
     """Temperature of the weights of negative pairs."""
     imbalance: float = option(0.5, at_least=0, at_most=1)
@@ -195,7 +206,9 @@ class SNRContrastiveConfig(LibraryLossConfig):
     takes_memory: ClassVar[bool] = True
 
     pos_margin: float = option(0.0, at_least=0)
+    """Distance up to which positives cost nothing."""
     neg_margin: float = option(1.0, at_least=0)
+    """Distance within which negatives cost."""
 
 
 @choice(
@@ -209,9 +222,13 @@ class ThresholdConsistentMarginConfig(LibraryLossConfig):
     """Threshold-consistent margin (Zhang et al., ICLR 2024): a companion of another loss."""
 
     lambda_plus: float = option(1.0, at_least=0)
+    """Weight of the positive pairs."""
     lambda_minus: float = option(1.0, at_least=0)
+    """Weight of the negative pairs."""
     margin_plus: float = option(0.9, at_least=-1, at_most=1)
+    """Cosine below which a positive pair costs."""
     margin_minus: float = option(0.5, at_least=-1, at_most=1)
+    """Cosine above which a negative pair costs."""
 
 
 @mended_loss("tuplet_margin", "TupletMarginLoss")
@@ -224,6 +241,7 @@ class TupletMarginConfig(LibraryLossConfig):
     margin: float = option(5.73, at_least=0, at_most=180)
     """Degrees."""
     scale: float = option(64.0, above=0)
+    """Factor of the differences of cosines in the exponent."""
 
 
 @mended_loss("dynamic_soft_margin", "DynamicSoftMarginLoss")
@@ -232,7 +250,9 @@ class DynamicSoftMarginConfig(LibraryLossConfig):
     """Dynamic soft margin (Zhang & Rusinkiewicz, ICCV 2019)."""
 
     min_val: float = option(-2.0, at_most=-1e-3)
+    """Least difference of the positive and the negative distance that is told apart."""
     num_bins: int = option(10, at_least=1)
+    """Bins of the histogram of these differences."""
     momentum: float = option(0.01, above=0, at_most=1)
     """Weight of the batch in the histogram of differences."""
 
@@ -246,6 +266,7 @@ class FastAPConfig(LibraryLossConfig):
     """FastAP (Cakir et al., CVPR 2019)."""
 
     num_bins: int = option(10, at_least=2)
+    """Bins of the histogram of distances."""
 
 
 @mended_loss("histogram", "HistogramLoss")
@@ -254,6 +275,7 @@ class HistogramConfig(LibraryLossConfig):
     """Histogram loss (Ustinova & Lempitsky, NeurIPS 2016)."""
 
     n_bins: int = option(100, at_least=2)
+    """Bins of the histograms of cosines."""
 
 
 class PNPVariant(Enum):
@@ -274,8 +296,11 @@ class PNPConfig(LibraryLossConfig):
     takes_miner: ClassVar[bool] = False
 
     b: float = option(2.0, above=0)
+    """Of variant=Ib: how strongly more negatives count."""
     alpha: float = option(1.0, above=0)
+    """Of variant=Dq: power of the count of negatives."""
     anneal: float = option(0.01, above=0)
+    """Temperature of the sigmoid that stands for a rank."""
     variant: PNPVariant = PNPVariant.O
 
 
@@ -285,6 +310,7 @@ class SmoothAPConfig(LibraryLossConfig):
     """Smooth-AP (Brown et al., ECCV 2020); needs as many images of each item: sampler=balanced, evenly filled."""
 
     temperature: float = option(0.01, above=0)
+    """Of the sigmoid that stands for a rank: the lower, the nearer to the true one."""
 
 
 # -------------------------------------------------------------------------------------- proxies and classifiers
@@ -300,6 +326,7 @@ class ArcFaceConfig(LibraryLossConfig):
     margin: float = option(28.6, at_least=0, at_most=180)
     """Degrees."""
     scale: float = option(64.0, above=0)
+    """Factor of the cosines in the softmax."""
 
 
 @library_loss("cosface", "CosFaceLoss")
@@ -310,7 +337,9 @@ class CosFaceConfig(LibraryLossConfig):
     sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: float = option(0.35, at_least=0, at_most=1)
+    """Taken off the cosine to the own class's centre."""
     scale: float = option(64.0, above=0)
+    """Factor of the cosines in the softmax."""
 
 
 @choice(
@@ -323,7 +352,9 @@ class LargeMarginSoftmaxConfig(LibraryLossConfig):
     sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: int = option(4, at_least=1)
+    """Factor of the angle to the own class's centre."""
     scale: float = option(1.0, above=0)
+    """Factor of the products in the softmax."""
 
 
 @library_loss("normalized_softmax", "NormalizedSoftmaxLoss")
@@ -334,6 +365,7 @@ class NormalizedSoftmaxConfig(LibraryLossConfig):
     sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     temperature: float = option(0.05, above=0)
+    """What cosines are divided by in the softmax."""
 
 
 @mended_loss("p2s_grad", "P2SGradLoss")
@@ -353,6 +385,7 @@ class ProxyAnchorConfig(LibraryLossConfig):
     sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: float = option(0.1, at_least=0)
+    """How far on its side of zero a cosine must be to cost little."""
     alpha: float = option(32.0, above=0)
     """Scale of the cosines."""
 
@@ -365,6 +398,7 @@ class ProxyNCAConfig(LibraryLossConfig):
     sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     softmax_scale: float = option(1.0, above=0)
+    """Factor of the squared distances in the softmax."""
 
 
 @library_loss("soft_triple", "SoftTripleLoss")
@@ -375,9 +409,13 @@ class SoftTripleConfig(LibraryLossConfig):
     sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     centers_per_class: int = option(10, at_least=1)
+    """Centres of each class."""
     la: float = option(20.0, above=0)
+    """Factor of the cosines in the softmax over classes."""
     gamma: float = option(0.1, above=0)
+    """Temperature of the softmax over a class's centres."""
     margin: float = option(0.01, at_least=0)
+    """Taken off the cosine to the own class."""
 
 
 @library_loss("sphereface", "SphereFaceLoss")
@@ -388,7 +426,9 @@ class SphereFaceConfig(LibraryLossConfig):
     sized_by: ClassVar[tuple[str, str] | None] = ("num_classes", "embedding_size")
 
     margin: int = option(4, at_least=1)
+    """Factor of the angle to the own class's centre."""
     scale: float = option(1.0, above=0)
+    """Factor of the products in the softmax."""
 
 
 @mended_loss("sub_center_arcface", "SubCenterArcFaceLoss")
@@ -401,4 +441,6 @@ class SubCenterArcFaceConfig(LibraryLossConfig):
     margin: float = option(28.6, at_least=0, at_most=180)
     """Degrees."""
     scale: float = option(64.0, above=0)
+    """Factor of the cosines in the softmax."""
     sub_centers: int = option(3, at_least=1)
+    """Centres of each class, of which the nearest counts."""

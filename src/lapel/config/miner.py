@@ -91,6 +91,7 @@ class HDCMinerConfig(MinerConfig):
     """The hardest share of the positive and of the negative pairs (Yuan et al. 2017)."""
 
     filter_percentage: float = option(0.5, above=0, at_most=1)
+    """Share of the pairs of each kind that is kept, the hardest."""
 
 
 @choice("miner", "multi_similarity", build="pytorch_metric_learning.miners:MultiSimilarityMiner")
@@ -99,6 +100,7 @@ class MultiSimilarityMinerConfig(MinerConfig):
     """Pairs that are harder than the anchor's hardest of the other kind, within epsilon (Wang et al. 2019)."""
 
     epsilon: float = option(0.1, at_least=0)
+    """Cosine by which a pair may be easier than the hardest of the other kind and still count."""
 
 
 @choice("miner", "pair_margin", build="pytorch_metric_learning.miners:PairMarginMiner")
@@ -107,7 +109,9 @@ class PairMarginMinerConfig(MinerConfig):
     """Positive pairs farther than one margin, and negative pairs nearer than the other."""
 
     pos_margin: float = option(0.2, at_least=0)
+    """Distance above which a positive pair counts."""
     neg_margin: float = option(0.8, at_least=0)
+    """Distance below which a negative pair counts."""
 
 
 class TripletKind(Enum):
@@ -125,6 +129,7 @@ class TripletMarginMinerConfig(MinerConfig):
     """Triplets by their margin."""
 
     margin: float = option(0.2, at_least=0)
+    """How much farther than the positive a negative must be for a triplet not to count."""
     type_of_triplets: TripletKind = TripletKind.all
 
 
@@ -134,5 +139,8 @@ class UniformHistogramMinerConfig(MinerConfig):
     """Pairs drawn evenly over bins of distance."""
 
     num_bins: int = option(100, at_least=1)
+    """Bins between the least and the greatest distance of the batch."""
     pos_per_bin: int = option(10, at_least=1)
+    """Positive pairs drawn from each bin."""
     neg_per_bin: int = option(10, at_least=1)
+    """Negative pairs drawn from each bin."""

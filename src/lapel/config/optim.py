@@ -73,6 +73,7 @@ class SGDConfig(OptimConfig):
     lr: float = option(0.1, above=0)
     weight_decay: float = option(5e-4, at_least=0)
     momentum: float = option(0.9, at_least=0, at_most=0.9999)
+    """Share of the last step that the next one goes on with."""
     nesterov: bool = True
     """Whether the gradient is taken where the momentum leads (Nesterov 1983)."""
 

@@ -1,5 +1,6 @@
 """What every option is made of: a default, an allowed range, and whether a resume may change it."""
 
+import difflib
 import math
 from dataclasses import MISSING as NO_DEFAULT
 from dataclasses import dataclass, field, fields
@@ -62,6 +63,19 @@ def check_range(key: str, value: Any, metadata: Any) -> None:
         if bounded and not _in_range(number, metadata):
             finite = "" if math.isfinite(number) or allowed_range(metadata) == "finite" else ", and finite"
             raise LapelError(f"{key}={value}: must be {allowed_range(metadata)}{finite}")
+
+
+def no_such_option(whole_key: str, allowed: list[str]) -> str:
+    """The message for a key that does not exist."""
+    name = whole_key.rpartition(".")[2]
+    there = f"; allowed here are {', '.join(allowed)}" if allowed else ""
+    return f"{whole_key}: no such option{there}{closest(name, allowed)}"
+
+
+def closest(word: str, allowed: list[str]) -> str:
+    """What somebody may have meant, in brackets; empty where nothing is near."""
+    close = difflib.get_close_matches(word, allowed, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 @dataclass

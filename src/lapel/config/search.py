@@ -24,16 +24,23 @@ class SearchConfig(CommandConfig):
     """Looks up the look-alikes of one image in a bundle."""
 
     program: ClassVar[str] = "lapel-search"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ('image="my photo (1).png"', "in the newest run's bundle"),
+        ("bundle=runs/NAME/bundle row=0 k=20", "look-alikes of what is in it already"),
+        ("image=photo.jpg format=html out=found.html", "as pictures, in one page"),
+        ("image=photo.jpg format=json", "for a program: row, score, item, …"),
+    )
 
     bundle: str = option("latest/bundle", free_text=True)
     """Bundle folder."""
     image: str | None = option(None, free_text=True)
     """Image file to search with."""
     row: int | None = option(None, at_least=0)
-    """Row of items.parquet to search with, itself left out."""
+    """Row of the bundle to search with, itself left out."""
     k: int = option(10, at_least=1)
     """Look-alikes to show."""
     format: TableFormat = TableFormat.table
+    """How they are shown."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

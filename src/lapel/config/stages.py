@@ -12,6 +12,7 @@ class StageConfig(Options):
     """A part of a training, with the whole course of the schedule; null stands for what the rest of the config says."""
 
     epochs: int = option(1, at_least=1)
+    """Epochs of this stage."""
     size: Any = option(None, at_least=8, at_most=4096)
     """Of the images that are trained on, as `data.size`, which they must not exceed; val is always of that size."""
     unfrozen: list[str] | None = None

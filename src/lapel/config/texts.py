@@ -2,8 +2,10 @@
 
 import ast
 import inspect
-import textwrap
+import sys
 from dataclasses import fields
+from functools import cache
+from types import ModuleType
 
 
 def text_of(cls: type, name: str) -> str:
@@ -24,11 +26,17 @@ def texts_of(cls: type) -> dict[str, str]:
 
 def _texts(cls: type) -> dict[str, str]:
     """Those of the fields that a class itself declares."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
-    assert isinstance(definition, ast.ClassDef)
     found = {}
+    definition = _definitions(sys.modules[cls.__module__])[cls.__name__]
     for field, after in zip(definition.body, definition.body[1:], strict=False):
         told = after.value if isinstance(after, ast.Expr) else None
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(told, ast.Constant):
             found[field.target.id] = " ".join(str(told.value).split())
     return found
+
+
+@cache
+def _definitions(module: ModuleType) -> dict[str, ast.ClassDef]:
+    """Name -> definition of every class of a module, which is read once for all of them."""
+    parsed = ast.walk(ast.parse(inspect.getsource(module)))
+    return {each.name: each for each in parsed if isinstance(each, ast.ClassDef)}

@@ -25,10 +25,46 @@ from lapel.errors import LapelError
 @choice("command", "train", build="lapel.commands.train:main")
 @dataclass
 class TrainConfig(CommandConfig):
-    """Everything that defines a training run."""
+    """Trains a model that finds look-alikes, and keeps it in a run folder with its scores on val."""
 
     program: ClassVar[str] = "lapel-train"
     composed: ClassVar[bool] = True
+    usage: ClassVar[str] = "[group=name …] [key=value …] [-m]"
+    examples: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("", "Fashion-MNIST"),
+        ("data=folder data.root=photos data.size=64", "photos/ITEM/1.jpg, …"),
+        ("encoder=efficientnet_lite0 encoder.weights=lite0.pth", "pretrained weights"),
+        ("-m variant=siam,siam_cat,triplet seed=0,1", "six runs"),
+    )
+    flags: ClassVar[dict[str, str]] = {
+        **CommandConfig.flags,
+        "-m": "a sweep: each combination of what is given as a,b,c",
+    }
+    often: ClassVar[tuple[str, ...]] = (
+        "data.root",
+        "data.size",
+        "data.batch_size",
+        "data.item",
+        "data.category",
+        "data.where",
+        "data.table",
+        "data.image",
+        "encoder.embedding",
+        "encoder.name",
+        "encoder.weights",
+        "encoder.frozen",
+        "optim.lr",
+        "trainer.max_epochs",
+        "trainer.max_steps",
+        "trainer.patience",
+        "trainer.precision",
+        "trainer.devices",
+        "resume",
+        "seed",
+    )
+    then: ClassVar[str] = (
+        "Then: python evaluate.py, python export.py, lapel-search image=photo.jpg; each has --help, too."
+    )
 
     data: DataConfig = MISSING
     encoder: EncoderConfig = MISSING
@@ -39,7 +75,7 @@ class TrainConfig(CommandConfig):
     trainer: TrainerConfig = MISSING
     watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)
     stages: list[StageConfig] = field(default_factory=list)
-    """What learns when; by default everything, for `trainer.max_epochs`."""
+    """What learns when, as `[{epochs:1,unfrozen:[]},{epochs:4,lr:0.1}]`; by default all, for `trainer.max_epochs`."""
     loss: ObjectiveConfig | None = None
     """Takes the place of the variant's one objective on embeddings."""
     miner: MinerConfig | None = None

@@ -16,11 +16,7 @@ class Accelerator(Enum):
 
 
 class Precision(Enum):
-    """auto: bf16 autocast where the hardware computes in it, else fp32.
-
-    That is CUDA from Ampere on, and CPUs with AVX512-BF16 or AMX. fp16 is for GPUs alone; its loss is scaled against
-    underflow.
-    """
+    """Of the convolutions and matrix products in training; bf16 and fp16 under autocast."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -42,17 +38,19 @@ class TrainerConfig(Options):
 
     accelerator: Accelerator = option(Accelerator.auto, how=True)
     devices: int = option(1, at_least=1, how=True)
-    """Processes, each with a device of its own (on the CPU: a share of the cores)."""
+    """Processes, each with a device of its own; on the CPU, with a share of the cores."""
     strategy: DistributedStrategy = DistributedStrategy.ddp
     sync_batchnorm: bool = False
     """Whether batch normalisation looks at the images of all processes; on GPUs."""
     precision: Precision = Precision.auto
+    """Number format in training; for auto bf16 where the hardware computes in it, else fp32. That is CUDA from Ampere
+    on, and CPUs with AVX512-BF16 or AMX. fp16 is for GPUs alone; its loss is scaled against underflow."""
     max_epochs: int = option(4, at_least=1)
-    """Where there are no stages, which have epochs of their own."""
+    """Epochs of training, where there are no stages, which have epochs of their own."""
     max_steps: int | None = option(None, at_least=1)
     """Stop after this many optimizer steps, if that comes before `max_epochs`."""
     patience: int | None = option(None, at_least=1)
-    """Stop after this many epochs without a better MAP@R on val."""
+    """Epochs without a better MAP@R on val before it stops."""
     accumulate: int = option(1, at_least=1)
     """Batches whose gradients are averaged into one optimizer step; each has its part of `data.batch_size` images."""
     chunk: int | None = option(None, at_least=1)
