@@ -17,9 +17,9 @@ from rich.table import Table
 import lapel
 from lapel.commands import data as data_command
 from lapel.commands import search as search_command
-from lapel.commands.terminal import CurrentStderr, tell
+from lapel.commands.terminal import tell
 from lapel.config.export import ExportConfig
-from lapel.machine.console import PlainConsole, printable, printable_lines
+from lapel.machine.console import CurrentStderr, PlainConsole, printable, printable_lines
 from lapel.pictures.sheets import contact_sheet, match_sheet
 from lapel.report.content import MapPoints
 from lapel.report.drawings import _map, _styled  # pyright: ignore[reportPrivateUsage]

@@ -27,13 +27,39 @@ def _is_folder(argument: str) -> bool:
 def _print_compared(table: Any, config: "CompareConfig") -> None:
     from lapel.config.evaluation import CompareFormat
     from lapel.files.tables import csv_text
+    from lapel.machine.console import console
 
-    if config.format is CompareFormat.json:
+    form = config.format or (CompareFormat.table if console().is_terminal else CompareFormat.markdown)
+    if form is CompareFormat.json:
         print(json.dumps(json.loads(table.to_json(orient="records", double_precision=10)), indent=2))
-    elif config.format is CompareFormat.csv:
+    elif form is CompareFormat.csv:
         print(csv_text(table), end="")
-    else:
+    elif form is CompareFormat.markdown:
         print(markdown(table, config.metrics))
+    else:
+        _show(table, config)
+
+
+def _show(table: Any, config: "CompareConfig") -> None:
+    """The runs by number, then a table for each score, which fits a terminal of 80 columns."""
+    from lapel.machine.console import plain_table, show
+
+    ends = f"{config.confidence:.0%}"
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        costs = f"{_number(row['parameters'], ',.0f')} parameters, {_number(row['images/s'], '.0f')} images/s"
+        seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
+        show(f"{number}  {row['name']}", f"   {seeds}, {costs}, {_number(row['seconds'], '.0f')} s")
+    for metric in config.metrics:
+        compared = f"{metric} difference" in table
+        heads = ["run", metric, ends, *(["less run 1", f"{ends} ", "p"] if compared else [])]
+        told = plain_table(*heads, right=heads)
+        for number, row in enumerate(table.to_dict("records"), start=1):
+            cells = [str(number), _number(row[metric], ".4f"), _ends(row, metric, ".4f")]
+            if compared:
+                name = f"{metric} difference"
+                cells += [_number(row[name], "+.4f"), _ends(row, name, "+.4f"), _number(row[f"{metric} p"], ".3f")]
+            told.add_row(*cells)
+        show("", told)
 
 
 def markdown(table: Any, metrics: list[str]) -> str:
@@ -56,8 +82,13 @@ def markdown(table: Any, metrics: list[str]) -> str:
 
 
 def _with_ends(row: dict[str, Any], name: str, form: str) -> str:
-    value, low, high = (_number(row[key], form) for key in (name, f"{name} low", f"{name} high"))
-    return f"{value} ({low} to {high})" if low else value
+    value, ends = _number(row[name], form), _ends(row, name, form)
+    return f"{value} ({ends})" if ends else value
+
+
+def _ends(row: dict[str, Any], name: str, form: str) -> str:
+    low, high = (_number(row[f"{name} {end}"], form) for end in ("low", "high"))
+    return f"{low} to {high}" if low else ""
 
 
 def _number(value: Any, form: str) -> str:

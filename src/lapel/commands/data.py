@@ -41,7 +41,7 @@ def main() -> None:
 def _run_data_action(action: str, overrides: list[str]) -> None:
     from lapel.errors import LapelError
     from lapel.inspection.memory import remembered
-    from lapel.machine.console import printable_lines
+    from lapel.machine.console import keep_quiet, printable_lines
 
     if action not in DATA_ACTIONS:
         raise LapelError(f"{action}: must be one of {', '.join(DATA_ACTIONS)}, then overrides as in data=wardrobe")
@@ -54,6 +54,7 @@ def _run_data_action(action: str, overrides: list[str]) -> None:
         from lapel.config.composing import compose
 
         config = compose("catalog", quoted_arguments(overrides, "catalog"))
+    keep_quiet(config.quiet)
     _look_at_data(action, config, overrides)
 
 

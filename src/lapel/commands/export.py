@@ -9,9 +9,12 @@ if TYPE_CHECKING:
 
 
 def _export(config: "ExportConfig") -> str:
+    from lapel.commands.terminal import say_next
     from lapel.exporting.export import export
 
-    return str(export(config))
+    folder = export(config)
+    say_next(f"lapel-search bundle={folder} image=FILE")
+    return str(folder)
 
 
 def main() -> None:

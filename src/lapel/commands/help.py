@@ -4,8 +4,8 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
+from lapel.commands.starting import typed
 from lapel.commands.terminal import told_in_one_line
 from lapel.config.choices import COMMAND, choices_of
 from lapel.config.described import NOTHING, Choice, Command, Group, Option, Section, described
@@ -40,7 +40,7 @@ def print_help(name: str) -> None:
 def screen(command: Command) -> list[str]:
     """The first help: what the command does, examples, the choices, and the options that people change."""
     config = command.config
-    program = _program(config.program)
+    program = typed(config.program)
     lines = [*_wrapped(_sentence(config.__doc__ or ""), ""), "", f"  {program} {config.usage}"]
     if config.subjects:
         lines += ["", *(f"  {name:<{NAMES}} {what}" for name, what in config.subjects.items())]
@@ -55,16 +55,10 @@ def screen(command: Command) -> list[str]:
     return [*lines, "", *_more(command, program)]
 
 
-def _program(program: str) -> str:
-    """What the command was called by, as it is typed: `python train.py`, or the installed one."""
-    called = Path(sys.argv[0]).name
-    return f"python {called}" if called == f"{program.removeprefix('lapel-')}.py" else program
-
-
 def _examples(command: Command, program: str) -> list[str]:
-    typed = [(f"{program} {arguments}".rstrip(), why) for arguments, why in command.config.examples]
-    width = max(len(each) for each, _ in typed)
-    return [f"  {each:<{width}}   # {why}" for each, why in typed]
+    lines = [(f"{program} {arguments}".rstrip(), why) for arguments, why in command.config.examples]
+    width = max(len(each) for each, _ in lines)
+    return [f"  {each:<{width}}   # {why}" for each, why in lines]
 
 
 def _choices(groups: Iterable[Group]) -> Iterator[str]:
@@ -118,7 +112,7 @@ def _more(command: Command, program: str) -> list[str]:
         lines |= {f"{program} ARGUMENTS {flag}": text for flag, text in command.config.flags.items()}
     width = max(map(len, lines))
     then = [f"  {command.config.then}"] if command.config.then else []
-    return ["More", *(f"  {typed:<{width}}   {what}" for typed, what in lines.items()), *then]
+    return ["More", *(f"  {each:<{width}}   {what}" for each, what in lines.items()), *then]
 
 
 # -------------------------------------------------------------------------------------- one topic, or all

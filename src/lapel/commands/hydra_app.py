@@ -47,6 +47,7 @@ from lapel.config.composing import (
 )
 from lapel.errors import InterruptedTrainingError, LapelError, why
 from lapel.files.writing import written_whole
+from lapel.machine.console import keep_quiet
 from lapel.machine.launchers import outer_rank, processes_outside
 from lapel.runs.folder import best_finished, new_folder, point_latest
 
@@ -96,6 +97,7 @@ def run_composed(command: ComposedCommand) -> None:
         with _as_asked(), told_in_one_line(command.program):
             log_to_terminal()  # a launcher's worker has not begun with it
             context = HydraConfig.get()
+            keep_quiet(composed.quiet)
             if context.mode is not RunMode.MULTIRUN:
                 return command.work(to_config(composed))
             logger.info("trial %s: %s", context.job.num, " ".join(context.overrides.task) or "defaults")
@@ -150,6 +152,7 @@ def _prepared(command: ComposedCommand, task: Callable[[DictConfig], Any]) -> Ca
         import_module(command.room)
         return partial(_run_sweep, command, task, arguments, parsed)
     composed, config = composed_and_checked(command.name, _but_folders(parsed.overrides))
+    keep_quiet(config.quiet)
     resumes = getattr(config, "resume", None) is not None
     if resumes and _value(RUN_FOLDER, parsed.overrides) is not None:
         raise LapelError(f"{RUN_FOLDER}: a resume goes on in its own folder")

@@ -13,6 +13,7 @@ from lapel.config.choices import COMMAND, choices_of
 from lapel.config.composing import escape_interpolation, explain, to_config
 from lapel.config.options import no_such_option
 from lapel.errors import LapelError
+from lapel.machine.console import keep_quiet
 
 
 def run_literal(name: str, work: Callable[..., None], is_subject: Callable[[str], bool] | None = None) -> None:
@@ -28,6 +29,7 @@ def run_literal(name: str, work: Callable[..., None], is_subject: Callable[[str]
         log_to_terminal()
         subjects = [each for each in sys.argv[1:] if is_subject is not None and is_subject(each)]
         config = read_literally([each for each in sys.argv[1:] if each not in subjects], config_class)
+        keep_quiet(config.quiet)
         if is_subject is None:
             work(config)
         else:

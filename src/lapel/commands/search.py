@@ -1,45 +1,84 @@
 """lapel-search: look-alikes of an image, or of a row of a bundle, as a table, json or csv."""
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING
 
-from lapel.commands.starting import asks_for_help, ended_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once
 
 if TYPE_CHECKING:
-    from lapel.config.search import SearchConfig, TableFormat
+    from pandas import DataFrame
+
+    from lapel.bundle import Bundle
+    from lapel.config.search import SearchConfig
 
 # What a table of search results shows (json and csv have every column), and the least width of its numbers in a narrow
 # terminal, where only names are cut.
 TABLE_COLUMNS = ["rank", "row", "score", "item", "category", "image"]
-NARROWEST = {"rank": 4, "row": 5, "score": 7}
+NARROWEST = {"rank": 4, "row": 5, "score": 6}
+
+# Arguments after which stdout is for a program.
+PLAIN = ("format=json", "format=csv")
+
+# Digits of a score after the point; a float32 near 1 has seven or eight.
+FEWEST_DIGITS, MOST_DIGITS = 4, 8
 
 
 def _search(config: "SearchConfig") -> None:
     from lapel.bundle import load
+    from lapel.config.search import TableFormat
+    from lapel.files.tables import csv_text, json_text
 
     bundle = load(config.bundle)
     row = config.row
     found = bundle.search(config.image, config.k) if row is None else bundle.search_row(row, config.k)
-    _print_found(found.drop(columns="query"), config.format)
-
-
-def _print_found(found: Any, form: "TableFormat") -> None:
-    from rich.table import Table
-
-    from lapel.config.search import TableFormat
-    from lapel.files.tables import csv_text, json_text
-    from lapel.machine.console import console
-
-    if form is TableFormat.json:
+    found = found.drop(columns="query")
+    if config.format is TableFormat.json:
         print(json_text(found.drop(columns="rank")))
-    elif form is TableFormat.csv:
+    elif config.format is TableFormat.csv:
         print(csv_text(found), end="")
     else:
-        table = Table()
-        for name in TABLE_COLUMNS:
-            table.add_column(name, min_width=NARROWEST.get(name))
-        for row in found[TABLE_COLUMNS].itertuples(index=False):
-            table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in row))
-        console().print(table)
+        _show(found, bundle, config)
+
+
+def _show(found: "DataFrame", bundle: "Bundle", config: "SearchConfig") -> None:
+    """What was searched with, and a table of what was found."""
+    from lapel.machine.console import plain_table, show
+
+    if not config.quiet:
+        show(asked(bundle, config))
+    table = plain_table(*TABLE_COLUMNS, right=["rank", "row", "score"])
+    for column in table.columns:
+        column.min_width = NARROWEST.get(str(column.header))
+    digits = telling_digits(found["score"].tolist())
+    for row in found[TABLE_COLUMNS].itertuples(index=False):
+        table.add_row(*(f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in row))
+    show(table)
+
+
+def asked(bundle: "Bundle", config: "SearchConfig") -> str:
+    """What was searched with, in what, and by which measure, in three lines."""
+    subject = str(config.image)
+    if config.row is not None:
+        described = bundle.items.iloc[config.row]
+        subject = f"row {config.row} ({described['item']}, image {described['image']})"
+    model = f"{bundle.manifest['name']}, {len(bundle.items):,} images"
+    measure = "cosine, 1 at most" if bundle.metric.name == "cosine" else "minus the euclidean distance, 0 at most"
+    return f"look-alikes of {subject}\nin {bundle.folder}\n{model}; score: {measure}"
+
+
+def telling_digits(scores: list[float]) -> int:
+    """Digits after the point that tell apart all scores that differ; four at least, and as many as float32 has at most.
+
+    >>> telling_digits([0.9, 0.8]), telling_digits([0.99999, 0.99998]), telling_digits([1.0, 1.0])
+    (4, 5, 4)
+    """
+    different = len(set(scores))
+    fitting = (each for each in range(FEWEST_DIGITS, MOST_DIGITS) if _told_apart(scores, each) == different)
+    return next(fitting, MOST_DIGITS)
+
+
+def _told_apart(scores: list[float], digits: int) -> int:
+    return len({f"{score:.{digits}f}" for score in scores})
 
 
 def main() -> None:
@@ -50,6 +89,8 @@ def main() -> None:
 
             print_help("search")
             return
+        if not set(PLAIN) & set(sys.argv[1:]):
+            say_at_once("lapel-search: opening the bundle")
         from lapel.commands.literal import run_literal
 
         run_literal("search", _search)

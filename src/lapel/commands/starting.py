@@ -22,10 +22,24 @@ SHOWN = (*HELP, "--version", "--cfg", "-c", "--info", "-i", "--hydra-help", "--s
 
 QUIET = "quiet=true"
 
+# Commands that stand in a clone's top folder, too.
+_SCRIPTS = ("train.py", "evaluate.py", "export.py")
+
 
 def asks_for_help() -> bool:
     """Whether the arguments of this process ask for help."""
     return bool(set(HELP) & set(sys.argv[1:]))
+
+
+def typed(program: str) -> str:
+    """A command as it is typed by who has typed this one: `python evaluate.py` after `python train.py`.
+
+    Args:
+        program: as it is installed.
+    """
+    script = f"{program.removeprefix('lapel-')}.py"
+    called = os.path.basename(sys.argv[0])  # noqa: PTH119 - pathlib is imported later
+    return f"python {script}" if called in _SCRIPTS and script in _SCRIPTS else program
 
 
 def say_at_once(what: str) -> None:

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from lapel.commands.starting import EXIT_SIGNALLED, raised_as_interrupts
 from lapel.errors import InterruptedTrainingError, LapelError, signal_of, why
-from lapel.machine.console import printable, printable_lines
+from lapel.machine.console import CurrentStderr, is_quiet, printable
 
 # Says that HYDRA_FULL_ERROR was set by a command of lapel's, to have errors from Hydra as they are.
 FOR_HYDRA = "LAPEL_ASKS_HYDRA"
@@ -55,22 +55,15 @@ def tell(program: str, what: object) -> None:
     print(f"{program}: {printable(what)}", file=sys.stderr)
 
 
+def say_next(command: str) -> None:
+    """The command that comes next, on stdout."""
+    if not is_quiet():
+        print(f"next: {printable(command)}")
+
+
 def print_version() -> None:
     """lapel's version, on stdout."""
     print(f"lapel {version('lapel')}")
-
-
-class CurrentStderr(logging.StreamHandler):
-    """Logs to what sys.stderr is at the moment: a progress bar puts itself there, and prints the lines above it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        self.stream = sys.stderr
-        super().emit(record)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """As a text that a terminal shows, and does not obey."""
-        return printable_lines(super().format(record))
 
 
 def log_to_terminal() -> None:

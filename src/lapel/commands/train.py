@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once, typed
 
 if TYPE_CHECKING:
     from lapel.config.train import TrainConfig
@@ -12,14 +12,21 @@ if TYPE_CHECKING:
 
 def _train(config: "TrainConfig") -> float:
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
+    from lapel.commands.terminal import say_next
     from lapel.machine.launchers import outer_rank
     from lapel.training import find_lr, join, train
 
     if outer_rank() > 0:
         return join()
     folder = _relative(Path(HydraConfig.get().runtime.output_dir)) if HydraConfig.initialized() else None
-    return find_lr(config, folder) if config.find_lr else train(config, folder)
+    if config.find_lr:
+        return find_lr(config, folder)
+    best = train(config, folder)
+    if not (HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN):
+        say_next(f"{typed('lapel-evaluate')} run={config.resume or folder}")
+    return best
 
 
 def _relative(folder: Path) -> Path:

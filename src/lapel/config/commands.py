@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lapel.config.choices import COMMAND, choices_of
-from lapel.config.options import Options
+from lapel.config.options import Options, option
 
 # Where the configs of the commands and of the choices lie.
 CONFIG_MODULE = "lapel.conf"
@@ -28,6 +28,9 @@ class CommandConfig(Options):
     flags: ClassVar[dict[str, str]] = {"--cfg job": "prints and checks the whole config, and does nothing"}
     often: ClassVar[tuple[str, ...]] = ()
     then: ClassVar[str] = ""
+
+    quiet: bool = option(False, how=True)
+    """Say nothing but results, warnings and errors."""
 
 
 def composed_commands() -> dict[str, type[CommandConfig]]:

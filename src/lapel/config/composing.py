@@ -118,23 +118,30 @@ def resumed(given: dict[str, Any]) -> TrainConfig:
     if plain.get("find_lr"):
         raise LapelError(f"resume={folder}: is a trial of learning rates (find_lr=true), and no training")
     for key, value in given.items():
-        group, _, name = key.partition(".")
-        if key == "resume" or group == "hydra":
+        group, _, name = key.rpartition(".")
+        if key == "resume" or group.partition(".")[0] == "hydra":
             continue
-        if isinstance(plain.get(group), dict) and name in plain[group] and plain[group][name] == value:
+        holder = plain.get(group, {}) if group else plain
+        if isinstance(holder, dict) and name in holder and holder[name] == value:
             continue
-        if key not in how_keys() or name not in plain.get(group, {}):
-            allowed = ", ".join(each for each in how_keys() if each.partition(".")[2] in plain[each.partition(".")[0]])
+        if key not in how_keys() or not _has(plain, key):
+            allowed = ", ".join(each for each in how_keys() if _has(plain, each))
             raise LapelError(
                 f"resume={folder}: goes on as it was begun, {key} cannot be changed; allowed are {allowed}"
             )
-        plain[group][name] = value
+        holder[name] = value
     try:
         config = from_plain(plain)
     except LapelError as error:
         raise LapelError(f"{file}: {error}") from error
     config.resume = folder
     return config
+
+
+def _has(plain: dict[str, Any], key: str) -> bool:
+    """Whether a plain config has an option; one of no group came with a later version, and may be set in any."""
+    group, _, name = key.rpartition(".")
+    return not group or name in plain.get(group, {})
 
 
 def how_keys() -> list[str]:

@@ -115,6 +115,7 @@ class PostConfig(Options):
 class CompareFormat(Enum):
     """How a comparison is printed."""
 
+    table = "table"
     markdown = "markdown"
     csv = "csv"
     json = "json"
@@ -139,8 +140,8 @@ class CompareConfig(BootstrapConfig, CommandConfig):
     """Scores that are compared."""
     evaluation: str = option("", free_text=True)
     """Subfolder of `evaluation/` with the scores; by default those of the test part."""
-    format: CompareFormat = CompareFormat.markdown
-    """How it is printed."""
+    format: CompareFormat | None = None
+    """How it is printed; by default as a table on a terminal, and else in markdown."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,7 +20,7 @@ from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, RATES_FILE, SUMMARY_FI
 logger = logging.getLogger(__name__)
 
 # Parts of a config that say nothing about what is compared; where training began (init) does.
-ASIDE = ("seed", "resume")
+ASIDE = ("seed", "resume", "quiet")
 
 # How far the mean of all queries' scores, computed again, may be from the one that was written.
 ROUNDING = 1e-6

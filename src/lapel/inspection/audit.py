@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
-from rich.progress import track
 from rich.table import Table
 
 from lapel.catalog import Catalog, linked
@@ -21,7 +20,7 @@ from lapel.config.data import Resize
 from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.pixels import PixelReader
-from lapel.machine.console import console
+from lapel.machine.console import plain_table, show, tracked
 from lapel.photos.decoding import fit
 from lapel.pictures.sheets import contact_sheet
 
@@ -105,22 +104,19 @@ def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
         catalog: what is audited.
         folder: where the files go.
     """
-    terminal = console(least_width=100)
     reader = PixelReader(catalog, config.data)
     pictures = compared(catalog, reader)
     pairs = duplicate_pairs(pictures, config.bits, config.difference)
     found = {kind: group(catalog, pictures, pairs, kind) for kind in ("exact", "near")}
-    terminal.print(f"{catalog.name}: {len(catalog):,} images")
-    terminal.print(_summary(found))
-    terminal.print(_straddling(catalog))
+    show(f"{catalog.name}: {len(catalog):,} images", _summary(found), _straddling(catalog))
     table = pd.concat([each.table for each in found.values()], ignore_index=True)
     with written_whole(folder / "duplicates.csv") as temporary:
         temporary.write_text(csv_text(table), encoding="utf-8", newline="")
-    terminal.print(f"every group: {folder / 'duplicates.csv'}")
+    show(f"every group: {folder / 'duplicates.csv'}")
     if len(table):
         with written_whole(folder / "duplicates.png") as temporary:
             _sheet(table, reader).save(temporary, format="PNG")
-        terminal.print(f"contact sheet: {folder / 'duplicates.png'}")
+        show(f"contact sheet: {folder / 'duplicates.png'}")
 
 
 # -------------------------------------------------------------------------------------------------- finding
@@ -129,9 +125,7 @@ def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
 def compared(catalog: Catalog, reader: PixelReader) -> SmallPictures:
     """Every image of a catalogue, small."""
     small = np.empty((len(catalog), COMPARED, COMPARED, reader.channels), np.uint8)
-    terminal = console(stderr=True)
-    rows = range(0, len(catalog), TILE)
-    for start in track(rows, "reading", console=terminal, transient=True, disable=not terminal.is_terminal):
+    for start in tracked(range(0, len(catalog), TILE), "reading"):
         chunk = np.arange(start, min(start + TILE, len(catalog)))
         for row, pixels in zip(chunk, reader.read(chunk), strict=True):
             picture = pixels[0] if reader.channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
@@ -173,9 +167,7 @@ def duplicate_pairs(pictures: SmallPictures, bits: int, difference: float) -> np
     hashes = perceptual_hashes(pictures.pixels)
     least = hashes.shape[1] - 2 * bits - 0.5
     found = []
-    terminal = console(stderr=True)
-    starts = range(0, len(hashes), TILE)
-    for start in track(starts, "comparing", console=terminal, transient=True, disable=not terminal.is_terminal):
+    for start in tracked(range(0, len(hashes), TILE), "comparing"):
         agreement = hashes[start : start + TILE] @ hashes[start:].T
         pairs = np.argwhere(agreement > least) + start
         pairs = pairs[pairs[:, 0] < pairs[:, 1]]
@@ -234,13 +226,12 @@ def exact_codes(catalog: Catalog) -> np.ndarray:
 
 
 def _summary(found: dict[str, Duplicates]) -> Table:
-    table = Table(title="images that are the same")
-    for name in ("kind", "groups", "images", "across splits", "of several items"):
-        table.add_column(name, justify="left" if name == "kind" else "right")
+    counted = ("groups", "images", "across splits", "of several items")
+    summary = plain_table("kind", *counted, title="images that are the same", right=counted)
     for kind, each in found.items():
         numbers = (each.groups, len(each.table), each.across, each.disagreeing)
-        table.add_row(kind, *(f"{number:,}" for number in numbers))
-    return table
+        summary.add_row(kind, *(f"{number:,}" for number in numbers))
+    return summary
 
 
 def _straddling(catalog: Catalog) -> str:

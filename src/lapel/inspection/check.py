@@ -14,7 +14,7 @@ from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.doubts import doubts
 from lapel.inspection.pixels import PixelReader
-from lapel.machine.console import console, printable
+from lapel.machine.console import plain_table, printable, show
 from lapel.pictures.sheets import contact_sheet
 
 # Photos of a line of the contact sheet, and lines: one for each of the most frequent categories.
@@ -40,36 +40,28 @@ def check(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
         catalog: what is reported.
         folder: where `contact_sheet.png` goes.
     """
-    terminal = console(least_width=100)
-    terminal.print(
-        f"{catalog.name}: {len(catalog):,} images, {len(catalog.item_names):,} items, "
-        f"{len(catalog.category_names):,} categories"
-    )
-    terminal.print(splits_table(catalog))
-    terminal.print(images_an_item(catalog))
+    items, categories = f"{len(catalog.item_names):,} items", f"{len(catalog.category_names):,} categories"
+    show(f"{catalog.name}: {len(catalog):,} images, {items}, {categories}")
+    show(splits_table(catalog), images_an_item(catalog))
     if catalog.photos is not None:
-        terminal.print(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
-        terminal.print(f"decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
+        show(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
+        show(f"decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
     if catalog.split_file is not None:
-        terminal.print(f"split: {catalog.split_file}")
-    terminal.print(dropped_table(catalog.dropped))
-    for line in [*bad_lines(catalog, config), *(f"doubtful: {doubt}" for doubt in doubts(catalog))]:
-        terminal.print(line)
+        show(f"split: {catalog.split_file}")
+    show(dropped_table(catalog.dropped))
+    show(*bad_lines(catalog, config), *(f"doubtful: {doubt}" for doubt in doubts(catalog)))
     if catalog.dropped:
-        terminal.print(f"all that is left out: {_save_left_out(catalog.dropped, folder)}")
+        show(f"all that is left out: {_save_left_out(catalog.dropped, folder)}")
     path = folder / "contact_sheet.png"
     with written_whole(path) as temporary:
         sheet(catalog, PixelReader(catalog, config.data)).save(temporary, format="PNG")
-    terminal.print(f"contact sheet: {path}")
+    show(f"contact sheet: {path}")
 
 
 def tell_left_out(dropped: list[Dropped], folder: Path) -> None:
     """Print what is left out of a data set of which nothing is left, and write all of it."""
-    terminal = console(least_width=100)
-    terminal.print(dropped_table(dropped))
-    for line in _listed(bad_photos(dropped)):
-        terminal.print(line)
-    terminal.print(f"all that is left out: {_save_left_out(dropped, folder)}")
+    show(dropped_table(dropped), *_listed(bad_photos(dropped)))
+    show(f"all that is left out: {_save_left_out(dropped, folder)}")
 
 
 def _save_left_out(dropped: list[Dropped], folder: Path) -> Path:
@@ -102,18 +94,17 @@ def _listed(bad: list[str]) -> list[str]:
 
 def splits_table(catalog: Catalog) -> Table:
     """Rows, queries, gallery and items of each split, the items that train has too, and the split's hash."""
-    table = Table(title="splits")
-    for name in ("split", "images", "queries", "gallery", "items", "also in train", "hash"):
-        table.add_column(name, justify="left" if name in ("split", "hash") else "right")
+    counted = ("images", "queries", "gallery", "items", "also in train")
+    splits = plain_table("split", *counted, "hash", title="splits", right=counted)
     seen = set(catalog.items[catalog.rows("train")]) if _has(catalog, "train") else set()
     for split in SPLITS:
         if not _has(catalog, split):
-            table.add_row(split, "0", "", "", "", "", "")
+            splits.add_row(split, "0", "", "", "", "", "")
             continue
         rows = catalog.rows(split)
         roles = catalog.table["role"].to_numpy()[rows]
         items = set(catalog.items[rows])
-        table.add_row(
+        splits.add_row(
             split,
             f"{len(rows):,}",
             f"{np.isin(roles, ['query', 'both']).sum():,}",
@@ -122,7 +113,7 @@ def splits_table(catalog: Catalog) -> Table:
             "" if split == "train" else f"{len(items & seen):,}",
             catalog.split_hash(split)[:16],
         )
-    return table
+    return splits
 
 
 def _has(catalog: Catalog, split: str) -> bool:
@@ -132,46 +123,40 @@ def _has(catalog: Catalog, split: str) -> bool:
 def images_an_item(catalog: Catalog) -> Table:
     """How many items have how many images."""
     counts = np.bincount(catalog.items, minlength=len(catalog.item_names))
-    table = Table(title="images an item")
-    table.add_column("images")
-    table.add_column("items", justify="right")
+    told = plain_table("images", "items", title="images an item", right=["items"])
     lower = 1
     for upper in [*IMAGE_COUNTS, int(max(counts.max(), IMAGE_COUNTS[-1] + 1))]:
         found = counts[(counts >= lower) & (counts <= upper)]
         if len(found):
             least, most = found.min(), found.max()
-            table.add_row(str(most) if least == most else f"{least} to {most}", f"{len(found):,}")
+            told.add_row(str(most) if least == most else f"{least} to {most}", f"{len(found):,}")
         lower = upper + 1
-    table.add_row("median", f"{np.median(counts):.0f} images")
-    return table
+    told.add_row("median", f"{np.median(counts):.0f} images")
+    return told
 
 
 def sizes_table(sizes: np.ndarray) -> Table:
     """The most frequent sizes of the photos, int32 `[photos, 2]`, height and width."""
     shapes = pd.Series([f"{height} x {width}" for height, width in sizes]).value_counts()
-    table = Table(title="sizes of the photos, height x width")
-    table.add_column("size")
-    table.add_column("photos", justify="right")
+    told = plain_table("size", "photos", title="sizes of the photos, height x width", right=["photos"])
     for shape, count in list(shapes.items())[:SHOWN]:
-        table.add_row(str(shape), f"{count:,}")
+        told.add_row(str(shape), f"{count:,}")
     if len(shapes) > SHOWN:
-        table.add_row(f"{len(shapes) - SHOWN} more sizes", f"{shapes.iloc[SHOWN:].sum():,}")
-    return table
+        told.add_row(f"{len(shapes) - SHOWN} more sizes", f"{shapes.iloc[SHOWN:].sum():,}")
+    return told
 
 
 def dropped_table(left_out: list[Dropped]) -> Table | str:
     """What the source lists and the catalogue leaves out."""
     if not left_out:
         return "left out: nothing"
-    table = Table(title="left out")
-    table.add_column("why")
-    table.add_column("images", justify="right")
-    table.add_column("for instance", overflow="fold")
+    told = plain_table("why", "images", "for instance", title="left out", right=["images"])
+    told.columns[-1].overflow = "fold"
     for dropped in left_out:
         more = "" if len(dropped.names) <= SHOWN else " …"
         names = ", ".join(printable(name) for name in dropped.names[:SHOWN])
-        table.add_row(dropped.reason, f"{len(dropped.names):,}", names + more)
-    return table
+        told.add_row(dropped.reason, f"{len(dropped.names):,}", names + more)
+    return told
 
 
 def sheet(catalog: Catalog, reader: PixelReader):

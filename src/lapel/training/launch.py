@@ -28,6 +28,7 @@ from lapel.config.train import TrainConfig
 from lapel.errors import AWAITED, InterruptedTrainingError, LapelError, signal_of
 from lapel.files.paths import RUNS, run_path
 from lapel.files.writing import link_to, read_yaml, write_yaml
+from lapel.machine.console import CurrentStderr, keep_quiet
 from lapel.machine.launchers import outer_rank, processes_outside, slurm_job
 from lapel.runs.folder import (
     CHECKPOINTS,
@@ -202,9 +203,10 @@ def _train_one_process(plain: dict[str, Any], folder: str, level: int) -> dict[s
     """What each process runs. What the user can mend travels as a value: an exception would come as a traceback."""
     _end_with_parent()
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[CurrentStderr()])
     logging.getLogger("lapel").setLevel(level if rank == 0 else logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces each rank
+    keep_quiet(bool(plain.get("quiet")))
     try:
         if rank:
             return {"best": fit(from_plain(plain), Path(folder), rank, ranks)}

@@ -24,7 +24,6 @@ from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
 from lapel.files.writing import write_json
 from lapel.images.store import open_store
-from lapel.machine.console import console
 from lapel.machine.cores import available_cores
 from lapel.machine.devices import choose_device, choose_precision, describe
 from lapel.machine.provenance import git_commit, package_versions
@@ -87,7 +86,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     pictures = Pictures(tensorboard, config.trainer.gallery_every)
     events = EventFiles(tensorboard, folder / TENSORBOARD)
     keeper = Keeper(folder / CHECKPOINTS, config.trainer, speed, curves, interrupt, pictures, events)
-    bar = ProgressBar(speed, curves, console(stderr=True))
+    bar = ProgressBar(speed, curves)
     watchdog = Watchdog(config.watchdog, curves)
     callbacks = [speed, interrupt, curves, watchdog, keeper, bar, events]
     summary = folder / SUMMARY_FILE

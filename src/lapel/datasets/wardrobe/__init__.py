@@ -6,14 +6,13 @@
 import numpy as np
 import pandas as pd
 from PIL import Image
-from rich.progress import track
 
 from lapel.catalog import Catalog, stratified
 from lapel.config.data import WardrobeConfig
 from lapel.datasets.wardrobe.drawing import draw
 from lapel.datasets.wardrobe.garments import CATEGORIES, Garment, design
 from lapel.errors import LapelError
-from lapel.machine.console import console
+from lapel.machine.console import tracked
 
 __all__ = ["CATEGORIES", "Garment", "design", "draw", "load"]
 
@@ -95,11 +94,7 @@ def _pixels(config: WardrobeConfig, garments: list[Garment]) -> np.ndarray:
     side = max(config.size)
     pixels = np.empty((len(garments) * config.views, side, side, *colours), dtype=np.uint8)
     # One process is enough at two milliseconds a picture; several would need a guard around the caller's main.
-    terminal = console(stderr=True)
-    rows = track(
-        range(len(pixels)), "drawing garments", console=terminal, transient=True, disable=not terminal.is_terminal
-    )
-    for row in rows:
+    for row in tracked(range(len(pixels)), "drawing garments"):
         item, view = divmod(row, config.views)
         picture = draw(garments[item], config.drawing_seed, item, view, side)
         pixels[row] = _grey(picture) if config.channels == 1 else picture

@@ -95,6 +95,13 @@ class Curves(Callback):
             if self.first_loss is None:
                 self.first_loss = total
 
+    def loss_so_far(self) -> float | None:
+        """Mean loss since the last point, or of that point; None where nothing is known yet."""
+        known = [float(each["total"]) for _, each in self.recorded if not isinstance(each["total"], Tensor)]
+        if known:
+            return _mean(known)
+        return self.latest_loss if math.isfinite(self.latest_loss) else None
+
     def end_epoch(self) -> float:
         """The mean loss of the batches since the last epoch's end."""
         self.settle()
