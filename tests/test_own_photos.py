@@ -406,7 +406,7 @@ def test_heic_without_its_extra_says_what_to_install(tmp_path: Path, monkeypatch
     monkeypatch.setattr(formats, "suffixes", lambda: frozenset({".png"}))
     catalog = load("data=folder", f"data.root={tmp_path / 'mine'}")
     (reason,) = dropped(catalog)
-    assert 'pip install "lapel[heic]"' in reason
+    assert "pip install pillow-heif" in reason
 
 
 def test_every_mode_becomes_the_pixels_of_its_plain_twin() -> None:

@@ -66,7 +66,7 @@ def instructions(name: str) -> str:
         f"  then:     lapel-data prepare data={name}",
     ]
     if origin.kaggle:
-        lines.append("  or:       pip install 'lapel[download]', and the same command gets it through kagglehub")
+        lines.append("  or:       pip install kagglehub, and the same command gets it from Kaggle")
     return "\n".join(lines)
 
 
