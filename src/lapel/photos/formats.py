@@ -63,4 +63,4 @@ def install_hint(kind: str) -> str:
     """What to install for a suffix that could be read; empty for others."""
     if kind not in HEIC_SUFFIXES or know_heic():
         return ""
-    return ' (to read them: pip install pillow-heif)'
+    return " (to read them: pip install pillow-heif)"
