@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing import io_wrapper
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.projector.projector_config_pb2 import (
@@ -54,6 +55,7 @@ def test_scores_on_val_and_losses_come_first_and_every_curve_says_what_it_is(tra
     ]  # figures before letters
     told = {tag: events.summary_metadata[tag].summary_description for tag in tags}
     assert all(told.values()), told
+    assert {events.summary_metadata[tag].data_class for tag in tags} == {DATA_CLASS_SCALAR}
     assert told["1_val/recall@5"] == "Share of val's queries with at least one match among the first 5 found."
     assert told["(best)/mrr"].startswith("Of the checkpoint that is kept as the best. Mean reciprocal rank")
     assert "pair" in told["2_loss/pair"]

@@ -1,6 +1,6 @@
 """What TensorBoard is told of a number besides its value: the section of its curve, and a sentence about it."""
 
-from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR, Summary  # pyright: ignore
 from torch.utils.tensorboard.summary import scalar
 
 # TensorBoard sorts sections by name, figures ahead of letters, and opens the first two; HParams shows the first five
@@ -50,6 +50,8 @@ def sentence(tag: str) -> str:
 def described(tag: str, value: float) -> Summary:
     """A point of a curve, with its sentence."""
     point = scalar(tag, value)
-    point.value[0].metadata.plugin_data.plugin_name = "scalars"
-    point.value[0].metadata.summary_description = sentence(tag)
+    told = point.value[0].metadata
+    told.plugin_data.plugin_name = "scalars"
+    told.data_class = DATA_CLASS_SCALAR  # without it TensorBoard's fast loader leaves the sentence out
+    told.summary_description = sentence(tag)
     return point
