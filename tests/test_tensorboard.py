@@ -93,12 +93,16 @@ def test_an_event_file_is_begun_by_what_is_written(tmp_path: Path) -> None:
     assert [each.step for each in reader.Scalars("1_val/map@r")] == [0, 1]
 
 
-def test_event_files_of_earlier_versions_go_on_in_the_run_folder(tmp_path: Path) -> None:
-    (file,) = written(tmp_path / "tensorboard", [], 0.5).glob("events*")
-    size = file.stat().st_size
-    cut_events(tmp_path, {file.name: size - 1})
-    assert not file.exists()
-    assert (tmp_path / file.name).stat().st_size == size - 1
+def test_event_files_are_cut_in_the_run_folder_alone(tmp_path: Path) -> None:
+    """What else lies below it, as the files of an earlier version do in `tensorboard/`, stays as it is."""
+    (kept,) = written(tmp_path, [], 0.5).glob("events*")
+    (earlier,) = written(tmp_path / "tensorboard", [], 0.5).glob("events*")
+    sizes = [each.stat().st_size for each in (kept, earlier)]
+    later = kept.with_name("events.out.tfevents.later")
+    later.touch()
+    cut_events(tmp_path, {kept.name: sizes[0] - 1})
+    assert [each.stat().st_size for each in (kept, earlier)] == [sizes[0] - 1, sizes[1]]
+    assert not later.exists()
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -137,8 +137,6 @@ def cut_events(run: Path, sizes: dict[str, int]) -> None:
         sizes: name -> bytes, as the checkpoint has them.
     """
     (run / PROJECTOR).unlink(missing_ok=True)
-    for file in (run / TENSORBOARD).glob(PATTERN):  # of a version that had them there
-        file.rename(run / file.name)
     for file in run.glob(PATTERN):
         size = sizes.get(file.name)
         if size is None:
