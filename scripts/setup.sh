@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes .venv and installs lapel with pinned versions: scripts/setup.sh EXTRAS (cpu | gpu | cpu,dev | gpu,dev).
-# Uses uv where it is on the PATH, else venv and pip. Running it again completes or repairs what is there.
+# Uses uv where it is on the PATH, else venv and pip, each with the settings that it has from its user: UV_TORCH_BACKEND
+# says which of PyTorch's builds uv takes. Running it again completes or repairs what is there.
 set -eu
 extras=${1:?give the extras, for instance cpu,dev}
 cd "$(dirname "$0")/.."
@@ -29,17 +30,38 @@ if ! .venv/bin/python -c "$supported" 2>/dev/null; then
     fi
 fi
 
-echo "setup: installing lapel[$extras] and its pinned versions into .venv (several minutes and 6 GB the first time)"
 if command -v uv >/dev/null 2>&1; then
     install="uv pip install --quiet --python .venv/bin/python"
     uninstall="uv pip uninstall --quiet --python .venv/bin/python"
+    backend=${UV_TORCH_BACKEND:-} less="UV_TORCH_BACKEND=cpu"
 else
     install=".venv/bin/python -m pip install --quiet --disable-pip-version-check"
     uninstall=".venv/bin/python -m pip uninstall --quiet --yes"
+    backend="" less="PyTorch's CPU builds, by pip's own settings"
 fi
+# As `du -sh .venv` says of cpu,dev; for CUDA are nvidia/ and triton/ below its site-packages. macOS's PyTorch has neither.
+case $(uname -s),$extras,$backend in
+Darwin,* | *,cpu*,cpu) size="3 GB" ;;
+*,cpu*,auto) size="3 GB, or 7 where uv finds a GPU" ;;
+*,cpu*,) size="7 GB, 4 of them for CUDA; less: $less" ;;
+*) size="7 GB" ;;
+esac
+echo "setup: installing lapel[$extras] into .venv, in some minutes: $size"
 # faiss-cpu and faiss-gpu are one module: whichever is not wanted has to go first.
 case $extras in
 gpu*) $uninstall faiss-cpu >/dev/null 2>&1 || true ;;
 *) $uninstall faiss-gpu >/dev/null 2>&1 || true ;;
 esac
-$install --constraint constraints.txt --editable ".[$extras]"
+told=$(mktemp)
+trap 'rm -f "$told"' EXIT
+if ! $install --constraint constraints.txt --editable ".[$extras]" 2>"$told"; then
+    # uv tells the address ahead of a chain of causes; what else may fail takes more than a line to tell.
+    address=$(sed -n 's/.*Failed to fetch: *//p' "$told" | head -n 1)
+    if [ -n "$address" ]; then
+        echo "setup: $address cannot be reached${backend:+ (UV_TORCH_BACKEND=$backend)}; nothing was installed" >&2
+    else
+        cat "$told" >&2
+    fi
+    exit 1
+fi
+cat "$told" >&2

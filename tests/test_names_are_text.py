@@ -146,7 +146,7 @@ def test_a_search_shows_names_and_types_as_they_are(shop: Path, capsys: pytest.C
 
 
 def test_tensorboards_projector_has_a_line_an_image(shop: Path) -> None:
-    (metadata,) = (shop / "run" / "tensorboard").glob("*/val/metadata.tsv")
+    metadata = shop / "run" / "tensorboard" / "val" / "metadata.tsv"
     lines = metadata.read_text().split("\n")
     assert lines[0] == "item\tcategory"
     tensors = (metadata.parent / "tensors.tsv").read_text().strip().split("\n")

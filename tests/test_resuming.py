@@ -54,7 +54,7 @@ def history(run: Path) -> list[dict[str, float]]:
 
 def points(run: Path) -> dict[str, list[tuple[int, float | None]]]:
     """Step and value of each point of each curve, and of each picture; of the speed, steps alone."""
-    events = EventAccumulator(str(run / "tensorboard"), {"histograms": 0, "images": 0})
+    events = EventAccumulator(str(run), {"histograms": 0, "images": 0})
     events.Reload()
     found = {}
     for tag in events.Tags()["images"]:

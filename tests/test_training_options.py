@@ -32,7 +32,7 @@ from lapel.errors import LapelError
 from lapel.losses import Objective
 from lapel.runs.checkpoint import open_run
 from lapel.training.averaging import AveragedWeights
-from lapel.training.callbacks.pictures import few_dimensions
+from lapel.training.callbacks.projector import few_dimensions
 from lapel.training.callbacks.watchdog import effective_rank
 from lapel.training.course import Course
 from lapel.training.module import SimilarityModule, kept_buffers
@@ -53,7 +53,7 @@ def summary(run: Path) -> dict[str, Any]:
 
 
 def scalars(run: Path, tag: str) -> list[tuple[int, float]]:
-    events = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0})
     events.Reload()
     return [(each.step, each.value) for each in events.Scalars(tag)]
 
@@ -124,7 +124,7 @@ def test_curves_have_the_rate_of_their_step_and_the_log_the_mean_loss(
     steps = summary(working_folder / "run")["steps"]
     rates = [value for _, value in scalars(working_folder / "run", "optim/lr")]
     assert rates == pytest.approx([5e-3] * (steps // 2) + [5e-4] * (steps // 2))
-    losses = [value for _, value in scalars(working_folder / "run", "loss/total")]
+    losses = [value for _, value in scalars(working_folder / "run", "2_loss/total")]
     told = [float(found) for found in re.findall(r"epoch \d: loss ([\d.]+)", caplog.text)]
     halves = losses[: steps // 2], losses[steps // 2 :]
     assert told == pytest.approx([sum(each) / len(each) for each in halves], abs=1e-4)
@@ -140,7 +140,7 @@ def test_stages_follow_each_other_with_one_curve(working_folder: Path) -> None:
     run = working_folder / "run"
     each = summary(run)["steps"] // 4
     assert [point["step"] for point in summary(run)["history"]] == [each, 2 * each, 3 * each, 4 * each]
-    assert [step for step, _ in scalars(run, "loss/total")] == list(range(1, 4 * each + 1))
+    assert [step for step, _ in scalars(run, "2_loss/total")] == list(range(1, 4 * each + 1))
     rates = [value for _, value in scalars(run, "optim/lr")]
     assert max(rates[each : 3 * each]) == pytest.approx(0.5 * max(rates[:each]), rel=0.2)
 
@@ -296,7 +296,7 @@ def test_accumulated_batches_make_one_step(working_folder: Path) -> None:
     lapel.train(lapel.compose("train", options), working_folder / "run")
     told = summary(working_folder / "run")
     assert told["images"] == 64 * told["steps"]
-    assert [step for step, _ in scalars(working_folder / "run", "loss/total")] == list(range(1, told["steps"] + 1))
+    assert [step for step, _ in scalars(working_folder / "run", "2_loss/total")] == list(range(1, told["steps"] + 1))
     with pytest.raises(LapelError, match=r"data\.batch_size=32: must be a multiple of trainer\.accumulate=3"):
         lapel.compose("train", [*TINY, "trainer.accumulate=3"])
 
@@ -441,7 +441,7 @@ def test_hparams_hold_what_is_swept_and_the_scores_of_the_checkpoint_that_is_use
     swept = ["variant.objectives.pair.margin=0.7", "augment.erase=3", "encoder.widths=[4,8]", "optim=sgd"]
     config = lapel.compose("train", [*options, *swept, "trainer.threads=1"])
     lapel.train(config, working_folder / "run")
-    events = EventAccumulator(str(working_folder / "run" / "tensorboard"))
+    events = EventAccumulator(str(working_folder / "run"))
     events.Reload()
     started = HParamsPluginData.FromString(
         events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
@@ -459,7 +459,7 @@ def test_hparams_hold_what_is_swept_and_the_scores_of_the_checkpoint_that_is_use
     best = max(history, key=lambda each: each["map@r"])
     assert best["map@r"] > history[-1]["map@r"]  # else this shows nothing
     for name in ("map@r", "recall@1"):
-        (final,) = events.Scalars(f"final/{name}")
+        (final,) = events.Scalars(f"(best)/{name}")
         assert final.value == pytest.approx(best[name])
 
 
@@ -496,21 +496,20 @@ def test_one_cycle_falls_as_torchs_does() -> None:
 
 def test_tensorboard_shows_pictures_histograms_the_projector_and_the_config(working_folder: Path) -> None:
     lapel.train(lapel.compose("train", [*TINY, "trainer.max_epochs=3"]), working_folder / "run")
-    folder = working_folder / "run" / "tensorboard"
+    folder = working_folder / "run"
     events = EventAccumulator(str(folder))
     events.Reload()
     tags = events.Tags()
-    assert tags["images"] == ["val/matches"]
+    assert tags["images"] == ["matches/val"]
     steps = summary(working_folder / "run")["steps"]
-    assert [each.step for each in events.Images("val/matches")] == [2 * steps // 3, steps]
+    assert [each.step for each in events.Images("matches/val")] == [2 * steps // 3, steps]
     assert set(tags["histograms"]) == {"distance/val_positive", "distance/val_negative"}
     assert "config/text_summary" in tags["tensors"]
     assert "data/wardrobe" in events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
-    assert {"final/recall@1", "final/map@r"} <= set(tags["scalars"])
+    assert {"(best)/recall@1", "(best)/map@r"} <= set(tags["scalars"])
     assert any("hparams" in each for each in events.summary_metadata)
     assert (folder / "projector_config.pbtxt").is_file()
-    (sprite,) = folder.glob("*/val/sprite.png")
-    assert Image.open(sprite).size[0] % 32 == 0
+    assert Image.open(folder / "tensorboard" / "val" / "sprite.png").size[0] % 32 == 0
 
 
 def test_the_finder_suggests_a_rate_and_changes_nothing(working_folder: Path) -> None:
@@ -520,7 +519,8 @@ def test_the_finder_suggests_a_rate_and_changes_nothing(working_folder: Path) ->
 
     suggested = find_lr(config)
     (run,) = (working_folder / "runs").iterdir()
-    assert sorted(each.name for each in run.iterdir()) == ["config.yaml", "lr.csv", "lr.png", "tensorboard"]
+    events, *others = sorted(each.name for each in run.iterdir() if each.name != "config.yaml")
+    assert (events.split(".")[0], others) == ("events", ["lr.csv", "lr.png"])
     assert 1e-5 < suggested < 1
     assert suggested == find_lr(config, working_folder / "again")
     lines = (run / "lr.csv").read_text().splitlines()

@@ -2,6 +2,7 @@
 
 runs/<data>-<variant>-<encoder>-<time>/
     config.yaml  train.log  train.json
+    events.out.tfevents.*  projector_config.pbtxt      where TensorBoard lists a run by this folder's name
     checkpoints/best.ckpt  checkpoints/last.ckpt
     tensorboard/  evaluation/  bundle/
 latest -> the newest of them; beside runs/, since in it TensorBoard would show that run twice

@@ -12,7 +12,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.loggers import TensorBoardLogger
 
 from lapel import datasets
 from lapel.catalog import SEVERAL_ITEMS, Catalog
@@ -57,8 +56,6 @@ from lapel.training.warm_start import begin_with
 
 logger = logging.getLogger(__name__)
 
-TENSORBOARD = "tensorboard"
-
 
 def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> float:
     """Train one process's share and write the run folder; with `resume` from its last checkpoint on.
@@ -79,15 +76,13 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     config = module.config
     parameters = sum(each.numel() for each in module.encoder.parameters())
     last = folder / CHECKPOINTS / "last.ckpt"
-    resumed = restored(config, module.catalog, last, folder / TENSORBOARD, rank) if config.resume else None
-    tensorboard = TensorBoardLogger(folder, name=TENSORBOARD, version="")
-    speed, interrupt = Speed(), Interrupt()
-    curves = Curves(config.trainer.log_every, speed, folder / CHECKPOINTS)
-    pictures = Pictures(tensorboard, config.trainer.gallery_every)
-    events = EventFiles(tensorboard, folder / TENSORBOARD)
+    resumed = restored(config, module.catalog, last, folder, rank) if config.resume else None
+    speed, interrupt, events = Speed(), Interrupt(), EventFiles(folder, config)
+    curves = Curves(config.trainer.log_every, speed, folder / CHECKPOINTS, events)
+    pictures = Pictures(events, config.trainer.gallery_every)
     keeper = Keeper(folder / CHECKPOINTS, config.trainer, speed, curves, interrupt, pictures, events)
     bar = ProgressBar(speed, curves)
-    watchdog = Watchdog(config.watchdog, curves)
+    watchdog = Watchdog(config.watchdog, curves, events)
     callbacks = [speed, interrupt, curves, watchdog, keeper, bar, events]
     summary = folder / SUMMARY_FILE
 
@@ -107,10 +102,8 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
         point_latest(folder)
         (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
         summary.unlink(missing_ok=True)  # of an attempt that ended early
-        if resumed is None:
-            pictures.begin(config)
     try:
-        run_steps(module, device, callbacks, ranks, tensorboard, None if resumed is None else last)
+        run_steps(module, device, callbacks, ranks, None if resumed is None else last)
     except BaseException:
         if rank == 0 and keeper.history:
             with suppress(OSError):  # what was reached is told, where that can be written

@@ -270,7 +270,7 @@ def _write(swept: Sweep, suggested: float, folder: Path) -> None:
         rows = csv.writer(file)
         rows.writerow(["lr", "loss", "smoothed"])
         rows.writerows(zip(swept.rates.tolist(), swept.losses.tolist(), swept.smooth.tolist(), strict=True))
-    with SummaryWriter(os.fspath(folder / "tensorboard")) as writer:
+    with SummaryWriter(os.fspath(folder)) as writer:
         for number, (rate, loss, mean) in enumerate(zip(swept.rates, swept.losses, swept.smooth, strict=True)):
             writer.add_scalar("find_lr/lr", rate, number)
             writer.add_scalar("find_lr/loss", loss, number)

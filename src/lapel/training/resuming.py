@@ -11,7 +11,7 @@ from lapel.config.composing import flat, how_keys, to_plain
 from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
 from lapel.runs.checkpoint import LAPEL_KEY, load_checkpoint, seen_by
-from lapel.training.callbacks.events import DRAWN_FILE, EVENTS_KEY, cut_events
+from lapel.training.callbacks.events import DRAWN_FILE, EVENTS_KEY, TENSORBOARD, cut_events
 from lapel.training.callbacks.keeper import Keeper
 
 logger = logging.getLogger(__name__)
@@ -36,14 +36,14 @@ class Restored:
     callbacks: dict[str, Any]
 
 
-def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, rank: int) -> Restored | None:
+def restored(config: TrainConfig, catalog: Catalog, path: Path, folder: Path, rank: int) -> Restored | None:
     """Take a run folder back to its last checkpoint; None where it has none, and training begins anew.
 
     Args:
         config: with which training goes on.
         catalog: that it is trained on.
         path: of the checkpoint.
-        events: folder of TensorBoard's files.
+        folder: of the run.
         rank: of this process; the first one alone changes files.
 
     Raises:
@@ -52,7 +52,7 @@ def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, ra
     if not path.is_file():
         logger.info("%s is not there yet: training begins anew", path)
         if rank == 0:
-            cut_events(events, {})
+            cut_events(folder, {})
             _remove_halves(path.parent)
         return None
     checkpoint = load_checkpoint(path)
@@ -61,10 +61,10 @@ def restored(config: TrainConfig, catalog: Catalog, path: Path, events: Path, ra
     if own["catalog"] != catalog.name or not seen_by(own).is_training_part_of(catalog):
         raise LapelError(f"{path}: was trained on other images of {own['catalog']}: the data has changed since")
     keeper, steps = checkpoint["callbacks"][Keeper.__qualname__], own["steps"]
-    drawn = _drawn(events / DRAWN_FILE, steps)
+    drawn = _drawn(folder / TENSORBOARD / DRAWN_FILE, steps)
     undrawn = drawn is None and any(each["step"] == steps for each in keeper["history"])
     if rank == 0 and (undrawn or not keeper["ended"]):
-        cut_events(events, checkpoint[EVENTS_KEY] if drawn is None else drawn)
+        cut_events(folder, checkpoint[EVENTS_KEY] if drawn is None else drawn)
         _remove_halves(path.parent)
     logger.info("going on after step %d", steps)
     return Restored(steps, keeper["best"], keeper["ended"], undrawn, checkpoint["callbacks"])

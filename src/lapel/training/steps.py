@@ -17,7 +17,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, Strategy
 
 from lapel.config.train import TrainConfig
@@ -47,7 +46,6 @@ def run_steps(
     device: torch.device,
     callbacks: list[pl.Callback],
     ranks: int = 1,
-    tensorboard: TensorBoardLogger | None = None,
     checkpoint: Path | None = None,
 ) -> None:
     """Make the optimizer steps of a module's course, or those that are left of it.
@@ -57,14 +55,13 @@ def run_steps(
         device: of this process.
         callbacks: what happens around the steps.
         ranks: processes that train together.
-        tensorboard: where callbacks write; None for nowhere.
         checkpoint: that training goes on from; None to begin.
     """
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # importing it sets INFO
     with warnings.catch_warnings():
         for message in IDLE_ADVICE:
             warnings.filterwarnings("ignore", message=message)
-        trainer = _trainer(module, device, callbacks, ranks, tensorboard)
+        trainer = _trainer(module, device, callbacks, ranks)
         with _given_back(trainer, module, callbacks):
             trainer.fit(module, ckpt_path=checkpoint)
 
@@ -97,7 +94,6 @@ def _trainer(
     device: torch.device,
     callbacks: list[pl.Callback],
     ranks: int,
-    tensorboard: TensorBoardLogger | None,
 ) -> pl.Trainer:
     """Lightning's trainer, which makes the steps and leaves the rest to lapel's callbacks."""
     config, here = module.config, processes_here(ranks)
@@ -111,7 +107,7 @@ def _trainer(
         accumulate_grad_batches=config.trainer.accumulate,
         gradient_clip_val=config.optim.clip,
         sync_batchnorm=config.trainer.sync_batchnorm,
-        logger=tensorboard or False,
+        logger=False,  # callbacks write what TensorBoard shows
         callbacks=callbacks,
         # lapel starts its processes itself: Lightning would repeat the command line, a sweep's in each trial.
         plugins=[*plugins, TorchElasticEnvironment()] if ranks > 1 else plugins,

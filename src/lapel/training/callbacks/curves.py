@@ -7,13 +7,14 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
-from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from lapel.errors import LapelError
 from lapel.losses import root, same_label, squared_distances
 from lapel.sampling import Batch
+from lapel.training.callbacks.events import EventFiles
 from lapel.training.callbacks.speed import Speed
+from lapel.training.callbacks.tags import LOSS
 from lapel.training.module import SimilarityModule, StepValues
 
 
@@ -25,12 +26,14 @@ class Curves(Callback):
         every: steps.
         speed: which counts images and seconds.
         checkpoints: folder of the last good checkpoint, which the message of a divergence names.
+        events: to which they go.
     """
 
-    def __init__(self, every: int, speed: Speed, checkpoints: Path) -> None:
+    def __init__(self, every: int, speed: Speed, checkpoints: Path, events: EventFiles) -> None:
         self.every = every
         self.speed = speed
         self.checkpoints = checkpoints
+        self.events = events
         # Since the last point: the number of the step, and each loss by name.
         self.recorded: list[tuple[int, dict[str, Tensor | float]]] = []
         self.last_point = (0, 0.0)
@@ -123,9 +126,9 @@ class Curves(Callback):
     def _write(self, trainer: pl.Trainer, module: SimilarityModule, values: StepValues, step: int) -> None:
         self.settle()
         names = list(self.recorded[0][1])
-        means = {f"loss/{name}": _mean([float(each[name]) for _, each in self.recorded]) for name in names}
+        means = {f"{LOSS}/{name}": _mean([float(each[name]) for _, each in self.recorded]) for name in names}
         self.recorded = []
-        self.latest_loss = means["loss/total"]
+        self.latest_loss = means[f"{LOSS}/total"]
         images, seconds = self.speed.images, self.speed.elapsed()
         point, self.last_point = self.last_point, (images, seconds)
         rates = _rates(module.learning_rates)
@@ -133,7 +136,8 @@ class Curves(Callback):
         scalars = {**means, **self.distances, **rates}
         if point[1]:
             scalars["speed/images_per_second"] = (images - point[0]) / (seconds - point[1])
-        write_scalars(trainer, scalars, step)
+        if trainer.is_global_zero:
+            self.events.add_scalars(scalars, step)
 
 
 def _mean(values: list[float]) -> float:
@@ -152,10 +156,3 @@ def pair_distances(values: StepValues) -> dict[str, float]:
     positive, negative = same_label(values.items)
     pairs = {"distance/positive": positive, "distance/negative": negative}
     return {name: float(distances[mask].mean()) for name, mask in pairs.items() if mask.any()}
-
-
-def write_scalars(trainer: pl.Trainer, scalars: dict[str, float], step: int) -> None:
-    """Points of TensorBoard curves, by the first process."""
-    if isinstance(trainer.logger, TensorBoardLogger) and trainer.is_global_zero:
-        for name, value in scalars.items():
-            trainer.logger.experiment.add_scalar(name, value, step)

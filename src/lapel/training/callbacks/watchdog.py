@@ -13,7 +13,8 @@ from lapel.config.watchdog import Action, WatchdogConfig
 from lapel.errors import LapelError
 from lapel.losses import Objective, TripletLoss
 from lapel.sampling import Batch
-from lapel.training.callbacks.curves import Curves, write_scalars
+from lapel.training.callbacks.curves import Curves
+from lapel.training.callbacks.events import EventFiles
 from lapel.training.module import SimilarityModule, StepValues
 
 logger = logging.getLogger(__name__)
@@ -25,11 +26,13 @@ class Watchdog(Callback):
     Args:
         config: what counts as a sign, and what is done.
         curves: which say when a point is due, and the mean loss since the last one.
+        events: to which what it measures goes.
     """
 
-    def __init__(self, config: WatchdogConfig, curves: Curves) -> None:
+    def __init__(self, config: WatchdogConfig, curves: Curves, events: EventFiles) -> None:
         self.config = config
         self.curves = curves
+        self.events = events
         self.in_a_row: dict[str, int] = {}
         self.told: list[str] = []
         self.eased: list[str] = []
@@ -63,7 +66,8 @@ class Watchdog(Callback):
         values = pl_module.step_values
         assert values is not None
         measured = self._measured(pl_module, values)
-        write_scalars(trainer, measured, steps)
+        if trainer.is_global_zero:
+            self.events.add_scalars(measured, steps)
         for sign, words in self._signs(pl_module, values, measured).items():
             self.in_a_row[sign] = self.in_a_row.get(sign, 0) + 1 if words else 0
             needed = self._points_of_an_epoch(pl_module) if sign.startswith("margin") else self.config.patience
