@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lapel.config.variant import Metric
 from lapel.evaluation.evaluated import Evaluated
 from lapel.pictures.originals import Originals
 from lapel.report import Missed, Picture, Queries, Query
@@ -30,15 +29,10 @@ SEED = 0
 def shown_queries(found: Evaluated, originals: Originals) -> list[Queries]:
     """Queries in lists that have none in common: all where there are few, else the worst, some in between, the best."""
     order = np.argsort(found.scores.grades["map@r"], kind="stable")
-    similarity = "cosine similarity to" if found.subject.metric is Metric.cosine else "distance from"
-    signs = (
-        "Green with ✓ is the same item, red with ✗ another one; what comes after the last match is faded. The number "
-        f"is the {similarity} the query."
-    )
     kinds = _kinds(found, order)
     missed = _missed(found, np.concatenate([places for _, _, places in kinds]))
     return [
-        Queries(heading, f"{told} {signs}", [_query(found, originals, place, missed) for place in places.tolist()])
+        Queries(heading, told, [_query(found, originals, place, missed) for place in places.tolist()])
         for heading, told, places in kinds
         if len(places)
     ]

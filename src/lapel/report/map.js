@@ -229,7 +229,7 @@
   map.setAttribute("role", "application");
   map.setAttribute("tabindex", "0");
   map.setAttribute("aria-describedby", "map-help");
-  map.classList.add("live");
+  map.classList.add("ready");
   for (const each of document.querySelectorAll(".live")) each.removeAttribute("hidden");
   new ResizeObserver(redraw).observe(stage);
   redraw();
