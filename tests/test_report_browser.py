@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 pytestmark = pytest.mark.slow
 
-WIDTHS = {1280: 900, 390: 844}
+WIDTHS = {1280: 900, 768: 1024, 390: 844}
 
 
 @pytest.fixture(scope="module")
@@ -56,20 +56,19 @@ def test_each_picture_is_drawn_and_described(page: Page):
         assert image.get_attribute("alt")
 
 
-def place_of_a_point(page: Page) -> tuple[float, float]:
-    """Where the map shows one, found by looking for its colour."""
+def seen_on_the_map(page: Page) -> tuple[float, float]:
+    """Where on the screen the map shows the dot that is nearest to its middle."""
     found = page.evaluate(
         """() => {
-          const canvas = document.getElementById("map"), pen = canvas.getContext("2d");
-          const box = canvas.getBoundingClientRect(), dense = canvas.width / box.width;
-          const pixels = pen.getImageData(0, 0, canvas.width, canvas.height).data;
-          const middle = [canvas.width / 2, canvas.height / 2];
+          const map = document.getElementById("map"), box = map.getBoundingClientRect(), matrix = map.getScreenCTM();
+          const middle = [box.left + box.width / 2, box.top + box.height / 2];
           let best = null, least = Infinity;
-          for (let place = 3; place < pixels.length; place += 4) {
-            if (pixels[place] < 150) continue;
-            const number = (place - 3) / 4, x = number % canvas.width, y = Math.floor(number / canvas.width);
-            const distance = Math.hypot(x - middle[0], y - middle[1]);
-            if (distance < least) { least = distance; best = [box.left + x / dense, box.top + y / dense]; }
+          for (const path of map.querySelectorAll("path")) {
+            for (const [, x, y] of path.getAttribute("d").matchAll(/M(\\d+) (\\d+)/g)) {
+              const dot = new DOMPoint(x, y).matrixTransform(matrix);
+              const distance = Math.hypot(dot.x - middle[0], dot.y - middle[1]);
+              if (distance < least) { least = distance; best = [dot.x, dot.y]; }
+            }
           }
           return best;
         }"""
@@ -77,12 +76,16 @@ def place_of_a_point(page: Page) -> tuple[float, float]:
     return found[0], found[1]
 
 
+def scale_of(page: Page) -> float:
+    return float(page.locator("#map").get_attribute("data-scale") or 0)
+
+
 def test_the_map_shows_pictures_and_zooms(page: Page):
-    canvas, tip = page.locator("#map"), page.locator("#tip")
-    canvas.scroll_into_view_if_needed()
+    chart, tip = page.locator("#map"), page.locator("#tip")
+    chart.scroll_into_view_if_needed()
     page.wait_for_function("document.getElementById('map').dataset.scale")
     assert not tip.is_visible()
-    x, y = place_of_a_point(page)
+    x, y = seen_on_the_map(page)
     if page.viewport_size is not None and page.viewport_size["width"] < 600:
         page.touchscreen.tap(x, y)
     else:
@@ -90,15 +93,86 @@ def test_the_map_shows_pictures_and_zooms(page: Page):
     tip.wait_for(state="visible")
     assert page.locator("#caption").inner_text()
     assert page.locator("#thumb").evaluate("each => getComputedStyle(each).backgroundImage").startswith('url("data:')
-    before = float(canvas.get_attribute("data-scale") or 0)
     page.locator("#buttons button").first.click()
-    page.wait_for_function(f"Number(document.getElementById('map').dataset.scale) > {before * 1.2}")
-    if page.viewport_size is not None and page.viewport_size["width"] >= 600:
-        page.mouse.move(x, y)
-        page.mouse.wheel(0, 600)
-        page.wait_for_function(f"Number(document.getElementById('map').dataset.scale) < {before * 1.2}")
+    page.wait_for_function("Number(document.getElementById('map').dataset.scale) > 1.2")
     page.locator("#buttons button").last.click()
-    page.wait_for_function(f"Math.abs(Number(document.getElementById('map').dataset.scale) - {before}) < 0.01")
+    page.wait_for_function("Number(document.getElementById('map').dataset.scale) === 1")
+
+
+def test_the_wheel_is_left_to_the_page_but_with_ctrl(browser: Browser, trained_run: Path):
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.goto((trained_run / "evaluation" / "report.html").as_uri())
+    opened.locator("#map").scroll_into_view_if_needed()
+    opened.mouse.move(*seen_on_the_map(opened))
+    before = opened.evaluate("window.scrollY")
+    opened.mouse.wheel(0, -200)
+    opened.wait_for_function(f"window.scrollY < {before}")
+    assert scale_of(opened) == 1
+    opened.mouse.move(*seen_on_the_map(opened))
+    opened.keyboard.down("Control")
+    opened.mouse.wheel(0, -600)
+    opened.keyboard.up("Control")
+    opened.wait_for_function("Number(document.getElementById('map').dataset.scale) > 1.2")
+    opened.close()
+
+
+def test_the_map_is_walked_with_the_keyboard(page: Page):
+    """Each step shows the picture of another dot, and says its caption to those who do not see it."""
+    page.locator("#map").focus()
+    told = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowLeft"):
+        page.keyboard.press(key)
+        assert page.locator("#tip").is_visible()
+        told.append(page.locator("#said").inner_text())
+        assert told[-1] == page.locator("#caption").inner_text()
+    assert len(set(told)) > 1
+    page.keyboard.press("+")
+    page.wait_for_function("Number(document.getElementById('map').dataset.scale) > 1.2")
+    page.keyboard.press("Escape")
+    assert not page.locator("#tip").is_visible()
+
+
+def test_without_scripts_there_is_a_map_with_its_legend(browser: Browser, trained_run: Path):
+    context = browser.new_context(java_script_enabled=False)
+    opened = context.new_page()
+    opened.goto((trained_run / "evaluation" / "report.html").as_uri())
+    assert opened.locator("#map").get_attribute("role") == "img"
+    assert opened.locator("#map path").count() == opened.locator("#legend li").count() > 1
+    for hidden in ("#buttons", "#tip", "#map-help"):
+        assert not opened.locator(hidden).is_visible()
+    context.close()
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """WCAG 2.2's contrast of two colours, each of red, green and blue from 0 to 255."""
+
+    def luminance(colour: list[float]) -> float:
+        linear = [(c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4) for c in colour]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_letters_can_be_read_in_the_light_and_in_the_dark(browser: Browser, trained_run: Path, scheme: str):
+    opened = browser.new_page(color_scheme=scheme)
+    opened.goto((trained_run / "evaluation" / "report.html").as_uri())
+    paper = opened.evaluate("getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)")
+    assert (sum(paper[:3]) > 600) == (scheme == "light")
+    for letters in ("body", ".told", "#categories svg text", "nav a", ".picture figcaption", ".right .sign"):
+        colours = opened.evaluate(
+            """wanted => {
+              const each = document.querySelector(wanted), style = getComputedStyle(each);
+              const colour = each instanceof SVGElement ? style.fill : style.color;
+              const filled = style.backgroundColor.match(/[\\d.]+/g).map(Number);
+              return [colour.match(/[\\d.]+/g).map(Number), filled];
+            }""",
+            letters,
+        )
+        behind = colours[1] if len(colours[1]) == 3 else paper
+        assert contrast(colours[0][:3], behind[:3]) >= 4.5, letters
+    opened.close()
 
 
 def test_a_category_can_be_chosen(page: Page):
@@ -115,6 +189,10 @@ def test_it_prints(browser: Browser, trained_run: Path):
     opened.goto((trained_run / "evaluation" / "report.html").as_uri())
     assert opened.pdf(format="A4").startswith(b"%PDF")
     opened.emulate_media(media="print")
-    assert not opened.locator("#stage").is_visible()
-    assert opened.locator(".printed svg").is_visible()
+    assert opened.locator("#map path").first.is_visible()
+    for left_out in ("nav", "#buttons", "#map-help"):
+        assert not opened.locator(left_out).first.is_visible()
+    heading = opened.locator(".chart h3").first
+    assert heading.evaluate("each => getComputedStyle(each).breakAfter") == "avoid"
+    assert heading.evaluate("each => getComputedStyle(each.parentElement).breakInside") == "avoid"
     opened.close()

@@ -60,6 +60,7 @@ def composed_and_checked(command: str, overrides: list[str]) -> tuple[DictConfig
         if any(each.lstrip("+").startswith(f"{key}=") for each in overrides):
             raise LapelError(f"{key}: is for the command line; lapel.train is given its folder")
     try:
+        _check_switched(overrides)
         named = command == "train" and any(each.startswith("resume=") for each in overrides)
         if named and (given := _parsed(overrides)).get("resume") is not None:
             return None, resumed(given)
@@ -79,6 +80,16 @@ def _composed(command: str, overrides: list[str]) -> DictConfig:
         return hydra_compose(command, overrides)
     with initialize_config_module(CONFIG_MODULE, version_base=HYDRA_VERSION_BASE):
         return hydra_compose(command, overrides)
+
+
+def _check_switched(overrides: list[str]) -> None:
+    """Raise where options are changed of what another override switches, as in `report=false report.against=RUN`."""
+    given = _parsed(overrides)
+    for key, value in given.items():
+        below = next((each for each in given if each.startswith(f"{key}.")), None)
+        if isinstance(value, bool) and below is not None:
+            told = f"{key}={str(value).lower()}"
+            raise LapelError(f"{below}={given[below]}: is not to be said beside {told}; leave out one of them")
 
 
 def _explain_group(error: Exception, overrides: list[str], command: type) -> str | None:
@@ -154,7 +165,8 @@ def options_below(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     for each in fields(cls):
         yield prefix + each.name, each.metadata
         inner = [chosen for kind, chosen in CHOICES.items() if kind.startswith(f"{each.name}/")]
-        for chosen in [*inner, *([each.type] if is_dataclass(each.type) else [])]:
+        declared = each.type if each.type is not Any else each.default_factory
+        for chosen in [*inner, *([declared] if is_dataclass(declared) else [])]:
             yield from options_below(chosen, f"{prefix}{each.name}.")  # type: ignore[arg-type]
 
 

@@ -134,7 +134,7 @@ def described(config: type[CommandConfig], name: str) -> Command:
         name: of the command, which is that of its file in `conf/`, if it has one.
     """
     defaults = _default_choices(name) if config.composed else {}
-    kinds = {each.name: _dataclass_in(get_type_hints(config)[each.name]) for each in fields(config)}
+    kinds = {each.name: _switched(each) or _dataclass_in(get_type_hints(config)[each.name]) for each in fields(config)}
     groups = [_group(group, default, kinds.get(group)) for group, default in defaults.items()]
     named = {group.name for group in groups}
     sections = [
@@ -180,7 +180,18 @@ def _option(declarer: type, name: str, prefix: str) -> Option | None:
     if _dataclass_in(hint) is not None and get_origin(hint) is not list:
         return None
     text = text_of(declarer, name) or _text_of_kind(hint)
+    if (switched := _switched(each)) is not None:
+        switch = fields(switched)[0]
+        return Option(
+            f"{prefix}{name}", typed(switch.default), allowed(get_type_hints(switched)[switch.name], switch), text
+        )
     return Option(f"{prefix}{name}", typed(_default(each)), allowed(hint, each), text)
+
+
+def _switched(each: Field[Any]) -> type | None:
+    """The options of what is also switched as a whole by their first one, as `report=false`; None of another option."""
+    kind = each.default_factory
+    return kind if each.type is Any and isinstance(kind, type) and is_dataclass(kind) else None
 
 
 def _field(kind: type, name: str) -> Field[Any]:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from lapel.config.choices import choice
 from lapel.config.commands import CommandConfig
@@ -112,6 +112,31 @@ class PostConfig(Options):
             raise LapelError(f"post.pca={self.pca}: must be auto, or a whole number of at least 1")
 
 
+@dataclass
+class ReportConfig(Options):
+    """The page that shows what was found; `report=false` leaves it out."""
+
+    make: bool = True
+    """Whether `report.html` is made."""
+    against: str | None = option(None, free_text=True)
+    """Run that the report puts beside this one, difference by difference; it was scored on the same images."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_idle(["against"], self.make, "report=true")
+        if self.against == "":
+            raise LapelError("report.against=: must name a run folder")
+
+
+def _report_options(value: Any) -> ReportConfig:
+    """What a report is told, also where all that is said is whether to make it."""
+    if isinstance(value, bool):
+        return ReportConfig(make=value)
+    if not isinstance(value, ReportConfig):
+        raise LapelError(f"report={value}: must be true or false; report.against=RUN puts another run beside it")
+    return value
+
+
 class CompareFormat(Enum):
     """How a comparison is printed."""
 
@@ -174,6 +199,7 @@ class EvaluateConfig(CommandConfig):
         "across",
         "graded",
         "report",
+        "report.against",
         "neighbors",
         "neighbors_k",
         "post.pca",
@@ -212,8 +238,8 @@ class EvaluateConfig(CommandConfig):
     post: PostConfig = field(default_factory=PostConfig)
     verification: VerificationConfig = field(default_factory=VerificationConfig)
     bootstrap: BootstrapConfig = field(default_factory=BootstrapConfig)
-    report: bool = True
-    """Whether `report.html` is made."""
+    report: Any = field(default_factory=ReportConfig)
+    """Whether `report.html` is made; `report.against=RUN` puts another run beside this one."""
     accelerator: Accelerator = Accelerator.auto
     processes: int = option(1, at_least=1, at_most=64)
     """Processes that share the work, each with a GPU of its own where there are so many; no score depends on it."""
@@ -247,6 +273,7 @@ class EvaluateConfig(CommandConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.report = _report_options(self.report)
         if not self.k:
             raise LapelError("k=[]: must have at least one number")
         if self.encoder is not None and self.run != type(self).run:

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 # Parts of a config that say nothing about what is compared; where training began (init) does.
 ASIDE = ("seed", "resume", "quiet")
 
+# What two evaluations must have in common, in their protocols, to be put side by side.
+SAME = ("data", "split", "split_hash", "images_hash", "comparison")
+
 # How far the mean of all queries' scores, computed again, may be from the one that was written.
 ROUNDING = 1e-6
 
@@ -149,7 +152,7 @@ def _warn_of_equal_seeds(group: list[ScoredRun]) -> None:
 
 def _check_same(one: ScoredRun, other: ScoredRun) -> None:
     """Raise where two runs were not scored on the same images in the same way."""
-    for key in ("data", "split", "split_hash", "images_hash", "comparison"):
+    for key in SAME:
         if one.card[key] != other.card[key]:
             raise LapelError(
                 f"{other.folder}: was scored with {key}={other.card[key]}, and {one.folder} with {one.card[key]}"
@@ -169,7 +172,7 @@ def names_of(runs: list[ScoredRun]) -> list[str]:
 
 def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: CompareConfig) -> dict[str, Any]:
     line: dict[str, Any] = {"name": name, "seeds": len(group)}
-    clusters = None if group is first else _clusters([*first, *group])
+    clusters = None if group is first else clusters_of([*first, *group])
     for metric in config.metrics:
         for run in group:
             if metric not in run.grades:
@@ -209,7 +212,7 @@ def _difference(
     }  # fmt: skip
 
 
-def _clusters(runs: list[ScoredRun]) -> np.ndarray | None:
+def clusters_of(runs: list[ScoredRun]) -> np.ndarray | None:
     """int64 `[queries]`: the queries' items, where an evaluation drew items for its intervals; else None."""
     if not any(" of items" in (run.card.get("intervals") or "") for run in runs):
         return None

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lapel.catalog import Catalog
 from lapel.config.evaluation import EvaluateConfig
+from lapel.evaluation.comparison import ScoredRun
 from lapel.evaluation.deployed import Approximation
 from lapel.evaluation.familiarity import Familiarity
 from lapel.evaluation.protocols import Embedded, Protocol
@@ -30,6 +31,7 @@ class Evaluated:
         before: the same without post-processing; None where there is none.
         post: what the protocol says of post-processing.
         approximation: of a bundle's index, whose are then the scores.
+        rival: the run that is put beside it in the report.
     """
 
     config: EvaluateConfig
@@ -42,6 +44,7 @@ class Evaluated:
     before: Scores | None = None
     post: dict[str, Any] | None = None
     approximation: Approximation | None = None
+    rival: ScoredRun | None = None
 
     @property
     def embeddings(self) -> tuple[Tensor, Tensor]:

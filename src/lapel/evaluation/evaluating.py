@@ -21,8 +21,9 @@ from lapel.evaluation.graded import column_codes, ndcg
 from lapel.evaluation.intervals import bootstrap, few_differ
 from lapel.evaluation.outcome import write_evaluation
 from lapel.evaluation.postprocessing import process
-from lapel.evaluation.protocols import Embedded, protocol_of
+from lapel.evaluation.protocols import Embedded, Protocol, protocol_of
 from lapel.evaluation.reporting import LISTED
+from lapel.evaluation.rivals import named_rival, read_rival
 from lapel.evaluation.sharing import Alone, Together, team
 from lapel.evaluation.subjects import Subject, subject_of
 from lapel.evaluation.tables import grades_by
@@ -51,9 +52,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         LapelError: the run, its checkpoint, the bundle, the weights or the data are missing or damaged, or no query has
             a match.
     """
+    rival_folder = named_rival(config)
     subject = subject_of(config)
+    protocol = protocol_of(subject.catalog, config.split.name, config.within, config.across)
+    rival = None if rival_folder is None else read_rival(rival_folder, subject, config, protocol)
     store = open_store(subject.catalog, subject.data, choose_device(config.accelerator))
-    found = _scored(config, subject, store)
+    found = replace(_scored(config, subject, protocol, store), rival=rival)
     grades = found.scores.grades | _graded(found)
     predicted = nearest_classes(
         found.scores.neighbors.positions, found.catalog.categories[found.protocol.gallery], config.vote
@@ -73,11 +77,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return result
 
 
-def _scored(config: EvaluateConfig, subject: Subject, store: ImageStore) -> Evaluated:
-    catalog = subject.catalog
-    protocol = protocol_of(catalog, config.split.name, config.within, config.across)
+def _scored(config: EvaluateConfig, subject: Subject, protocol: Protocol, store: ImageStore) -> Evaluated:
     rows, query_places, gallery_places = rows_once(protocol.queries, protocol.gallery)
-    sets = catalog.item_sets
+    sets = subject.catalog.item_sets
     items = sets[protocol.queries], sets[protocol.gallery]
     listed = max(config.vote, MATCHES, LISTED)
     with team(config, subject, store) as workers:

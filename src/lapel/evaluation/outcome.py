@@ -41,7 +41,7 @@ def write_evaluation(
         staged.file(METRICS_FILE).write_text(json.dumps(result, indent=2) + "\n")
         _write_tables(staged, found, tables)
         _write_examples(staged, found, store)
-        if config.report:
+        if config.report.make:
             write_report(report_content(found, store, result, pairs, tables), staged)
         if config.neighbors:
             _write_neighbors(staged, found)

@@ -6,10 +6,17 @@ import numpy as np
 import pandas as pd
 from omegaconf import OmegaConf
 
+from lapel.config.data import Resize
 from lapel.evaluation.evaluated import Evaluated
+from lapel.evaluation.facts import facts_of, item_in_words
+from lapel.evaluation.rivals import beside
+from lapel.evaluation.shown import item_names, shown_queries
 from lapel.evaluation.verification import ScoredPairs
 from lapel.images.store import ImageStore
-from lapel.report import Content, Hub, MapPoints, Occurrences, Picture, Query, occurrences, project, thumbnails
+from lapel.pictures.originals import Originals
+from lapel.report import Content, Hub, Hubs, MapPoints, Picture, occurrences, project, thumbnails
+from lapel.report.pictures import SHOWN_SIDE
+from lapel.report.projection import MOST
 from lapel.retrieval import NO_POSITION
 from lapel.retrieval.pairs import are_matches
 from lapel.runs.folder import read_train_summary
@@ -18,16 +25,16 @@ from lapel.runs.folder import read_train_summary
 LISTED = 50
 HUB_LISTS = 10
 
-# Queries that are shown on either side, images found for each, hubs.
-QUERIES = 8
-FOUND = 8
+# Hubs that are shown.
 HUBS = 8
 
-# Of an item, how many of the worst and of the best queries are shown: many of one would say the same.
-OF_ONE_ITEM = {"worst": 2, "best": 1}
+# A curve over fewer queries has a step for each, and a histogram of fewer pairs of a kind a spike for each. Where lists
+# hold more than a tenth of a gallery, every image stands in many.
+FEWEST_QUERIES = 30
+FEWEST_PAIRS = 200
+SMALLEST_GALLERY = 10 * HUB_LISTS
 
-# Images on the map, at most, and the draw of which.
-POINTS = 6000
+# Of the draw of images on the map.
 SEED = 0
 
 # Images read at once.
@@ -50,90 +57,99 @@ def report_content(
         pairs: with their similarities; None where there are matches alone.
         tables: `categories` and `confusion`.
     """
-    positions = found.scores.neighbors.positions
-    counted = occurrences(positions, len(found.protocol.gallery), HUB_LISTS)
-    grades = found.scores.grades["map@r"]
+    originals = Originals(found.catalog, store)
+    enough = len(found.scores.queries) >= FEWEST_QUERIES
+    drawn = pairs if pairs is not None and _enough_pairs(pairs) else None
     return Content(
         title=found.subject.name,
+        facts=facts_of(found),
+        item=item_in_words(found),
         result=result,
-        recalls=np.maximum.accumulate(are_matches(*found.items, positions), axis=1)[found.scores.queries].mean(0),
-        curve=found.scores.curve,
-        similarities=None if pairs is None else pairs.similarities,
-        alike=None if pairs is None else pairs.alike,
+        recalls=_recalls(found) if enough else None,
+        curve=found.scores.curve if enough else None,
+        similarities=None if drawn is None else drawn.similarities,
+        alike=None if drawn is None else drawn.alike,
         categories=tables["categories"],
-        confusion=tables["confusion"],
-        best=_queries(found, store, np.argsort(-grades, kind="stable"), OF_ONE_ITEM["best"]),
-        worst=_queries(found, store, np.argsort(grades, kind="stable"), OF_ONE_ITEM["worst"]),
-        occurrences=counted,
-        hubs=_hubs(found, store, counted),
-        points=_points(found, store),
+        confusion=tables["confusion"] if _can_vote(found) else None,
+        shown=shown_queries(found, originals),
+        hubs=_hubs(found, originals) if enough and len(found.protocol.gallery) >= SMALLEST_GALLERY else None,
+        points=_points(found, store, originals),
         history=_history(found),
+        rival=None if found.rival is None else beside(found, found.rival, result),
         config=_config(found),
     )
 
 
-def _queries(found: Evaluated, store: ImageStore, order: np.ndarray, of_one_item: int) -> list[Query]:
-    """The first of an order of graded queries, few of one item."""
-    shown: list[int] = []
-    seen: dict[int, int] = {}
-    for place in order.tolist():
-        item = int(found.items[0][found.scores.queries[place], 0])
-        seen[item] = seen.get(item, 0) + 1
-        if seen[item] <= of_one_item:
-            shown.append(place)
-        if len(shown) == QUERIES:
-            break
-    return [_query(found, store, place) for place in shown]
+def _enough_pairs(pairs: ScoredPairs) -> bool:
+    matches = int(pairs.alike.sum())
+    return min(matches, len(pairs.alike) - matches) >= FEWEST_PAIRS
 
 
-def _query(found: Evaluated, store: ImageStore, place: int) -> Query:
-    query = int(found.scores.queries[place])
-    positions = found.scores.neighbors.positions[query, :FOUND]
-    positions = positions[positions != NO_POSITION]
-    right = are_matches(found.items[0][[query]], found.items[1], positions[None])[0]
-    rows = found.protocol.gallery[positions]
-    pictures = zip(_pixels(store, rows), _item_names(found, rows), right.tolist(), strict=True)
-    row = found.protocol.queries[[query]]
-    asked = Picture(_pixels(store, row)[0], _item_names(found, row)[0])
-    score, matches = float(found.scores.grades["map@r"][place]), int(found.scores.relevant[query])
-    return Query(asked, score, matches, [Picture(*each) for each in pictures])
+def _can_vote(found: Evaluated) -> bool:
+    """Whether most queries have as many other images of their category as vote on it: fewer would be outvoted."""
+    categories, protocol = found.catalog.categories, found.protocol
+    codes, counts = np.unique(categories[protocol.gallery], return_counts=True)
+    sizes = dict(zip(codes.tolist(), counts.tolist(), strict=True))
+    inside = np.isin(protocol.queries, protocol.gallery)
+    others = [sizes.get(code, 0) for code in categories[protocol.queries].tolist()] - inside
+    return bool((others >= found.config.vote).mean() > 0.5)
 
 
-def _hubs(found: Evaluated, store: ImageStore, counted: Occurrences) -> list[Hub]:
+def _recalls(found: Evaluated) -> np.ndarray:
+    """float64 `[K]`: recall@1, 2, … K; K is no more than the images that a query is compared with."""
+    positions = found.scores.neighbors.positions
+    longest = int((positions != NO_POSITION).sum(1).max())
+    right = are_matches(*found.items, positions[:, :longest])
+    return np.maximum.accumulate(right, axis=1)[found.scores.queries].mean(0)
+
+
+def _hubs(found: Evaluated, originals: Originals) -> Hubs:
     """The images that stand in most lists."""
+    positions = found.scores.neighbors.positions[:, :HUB_LISTS]
+    counted = occurrences(positions, len(found.protocol.gallery), HUB_LISTS)
     busiest = np.argsort(-counted.counts, kind="stable")[:HUBS]
-    positions = found.scores.neighbors.positions[:, : counted.k]
     right = are_matches(*found.items, positions)
     rows = found.protocol.gallery[busiest]
-    return [
-        Hub(Picture(pixels, name), int(counted.counts[position]), int(right[positions == position].sum()))
-        for pixels, name, position in zip(_pixels(store, rows), _item_names(found, rows), busiest, strict=True)
-    ]
-
-
-def _points(found: Evaluated, store: ImageStore) -> MapPoints:
-    """Some of the gallery on a plane, drawn evenly, in random order."""
-    gallery, catalog = found.protocol.gallery, found.catalog
-    chosen = np.random.default_rng(SEED).permutation(len(gallery))[:POINTS]
-    coordinates, method = project(found.embeddings[1][chosen].cpu().numpy())
-    rows = gallery[chosen]
-    items, categories = _item_names(found, rows), [catalog.category_names[code] for code in catalog.categories[rows]]
-    captions = [
-        item if item == category else f"{item} · {category}" for item, category in zip(items, categories, strict=True)
-    ]
-    parts = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
-    pixels = thumbnails(part.cpu().numpy() for part in store.gather_all(parts))
-    return MapPoints(
-        coordinates, catalog.categories[rows], catalog.category_names, captions, pixels, method, len(gallery)
+    shown = zip(
+        originals.small(rows, SHOWN_SIDE), item_names(found, rows), originals.names(rows), busiest.tolist(), strict=True
+    )
+    return Hubs(
+        counted,
+        [
+            Hub(Picture(pixels, item, name), int(counted.counts[position]), int(right[positions == position].sum()))
+            for pixels, item, name, position in shown
+        ],
     )
 
 
-def _pixels(store: ImageStore, rows: np.ndarray) -> np.ndarray:
-    return store.gather(rows).cpu().numpy()
+def _points(found: Evaluated, store: ImageStore, originals: Originals) -> MapPoints:
+    """Some of the gallery on a plane, drawn evenly, in random order."""
+    gallery, catalog = found.protocol.gallery, found.catalog
+    chosen = np.random.default_rng(SEED).permutation(len(gallery))[:MOST]
+    coordinates, method = project(found.embeddings[1][chosen].cpu().numpy())
+    rows = gallery[chosen]
+    parts = (rows[start : start + AT_ONCE] for start in range(0, len(rows), AT_ONCE))
+    pixels = thumbnails(part.cpu().numpy() for part in store.gather_all(parts))
+    squashed = found.subject.data.resize is Resize.squash
+    encoded = np.full(len(rows), found.subject.data.width / found.subject.data.height)
+    return MapPoints(
+        coordinates=coordinates,
+        groups=catalog.categories[rows],
+        names=catalog.category_names,
+        captions=_captions(found, originals, rows),
+        pixels=pixels,
+        proportions=originals.proportions(rows) if squashed else encoded,
+        method=method,
+        total=len(gallery),
+    )
 
 
-def _item_names(found: Evaluated, rows: np.ndarray) -> list[str]:
-    return [found.catalog.item_names[code] for code in found.catalog.items[rows]]
+def _captions(found: Evaluated, originals: Originals, rows: np.ndarray) -> list[str]:
+    """Item, category where that is another, and name of each image."""
+    catalog = found.catalog
+    categories = [catalog.category_names[code] for code in catalog.categories[rows]]
+    told = zip(item_names(found, rows), categories, originals.names(rows), strict=True)
+    return [" · ".join(dict.fromkeys([item, category, name.rpartition("/")[2]])) for item, category, name in told]
 
 
 def _history(found: Evaluated) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from lapel.errors import LapelError
 from lapel.evaluation.deployed import DeployedIndex, deployed_index
 from lapel.files.writing import read_yaml
 from lapel.runs.checkpoint import TrainedRun, open_run
-from lapel.runs.folder import evaluation_folder, new_folder
+from lapel.runs.folder import evaluation_folder, evaluation_name, new_folder
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Subject:
         data: what the encoder sees of the images.
         catalog: whose split is scored.
         make_folder: makes, or names, the folder for what is written.
+        evaluation: name of what is scored among a run's evaluations; empty for the plain one.
         origin: what the protocol says of the weights.
         seen: the images that training has seen; None where nothing is known of it.
         trained_items: names of the items that it has seen; None where they are not known.
@@ -75,6 +76,7 @@ class Subject:
     data: DataConfig
     catalog: Catalog
     make_folder: Callable[[], Path]
+    evaluation: str
     origin: dict[str, Any]
     seen: Seen | None = None
     trained_items: set[str] | None = None
@@ -110,6 +112,7 @@ def subject_of(config: EvaluateConfig) -> Subject:
         data=scored.data,
         catalog=scored.catalog,
         make_folder=lambda: folder,
+        evaluation=evaluation_name(config, scored.name),
         origin={"checkpoint": config.checkpoint.name, "step": run.step, **scored.origin},
         seen=run.seen,
         trained_items=scored.trained_items,
@@ -208,6 +211,7 @@ def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
         data=scored.data,
         catalog=scored.catalog,
         make_folder=lambda: evaluation_folder(run if inside else new_folder(name), config, scored.name),
+        evaluation=evaluation_name(config, scored.name),
         origin={
             "checkpoint": bundle.manifest["checkpoint"],
             "step": bundle.manifest["step"],
@@ -273,6 +277,7 @@ def _pretrained(config: EvaluateConfig, chosen: EncoderConfig) -> Subject:
         data=data,
         catalog=catalog,
         make_folder=lambda: evaluation_folder(new_folder(name), config),
+        evaluation=evaluation_name(config),
         origin={"checkpoint": None, "encoder": to_plain(headless)},
     )
 

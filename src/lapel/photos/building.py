@@ -32,7 +32,7 @@ from lapel.errors import LapelError
 from lapel.files.cache import built_once
 from lapel.machine.console import progress
 from lapel.machine.cores import available_cores
-from lapel.photos.decoding import Box, channels_first, fingerprint, fit, open_photo, to_grey
+from lapel.photos.decoding import Box, channels_first, cut, fingerprint, fit, open_photo, to_grey
 
 FORMAT = 1
 FINGERPRINT_BYTES = 16
@@ -110,6 +110,11 @@ class Photos:
     def decode(self, row: int) -> np.ndarray:
         """uint8 `[channels, height, width]` of one photo; LapelError where it cannot be read."""
         return channels_first(self._fitted(open_photo(self.files[row].read(), self.channels), row))
+
+    def whole(self, row: int) -> np.ndarray:
+        """uint8 `[height, width, 3]` of one photo's box, in its own proportions; LapelError where it cannot be read."""
+        picture, box = open_photo(self.files[row].read(), 3), self.box(row)
+        return picture if box is None else cut(picture, box)
 
     def _fitted(self, picture: np.ndarray, row: int) -> np.ndarray:
         return fit(picture, self.height, self.width, self.resize, self.box(row))

@@ -262,7 +262,7 @@ def fit(picture: np.ndarray, height: int, width: int, resize: Resize, box: Box |
         LapelError: the box holds no pixel of the image.
     """
     if box is not None:
-        picture = _cut(picture, box)
+        picture = cut(picture, box)
     if picture.shape[:2] == (height, width):
         return picture
     if resize is Resize.squash:
@@ -280,7 +280,12 @@ def _resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def _cut(picture: np.ndarray, box: Box) -> np.ndarray:
+def cut(picture: np.ndarray, box: Box) -> np.ndarray:
+    """The box of an image: left, top, right, bottom in its pixels; what lies outside the image is left out.
+
+    Raises:
+        LapelError: the box holds no pixel of the image.
+    """
     height, width = picture.shape[:2]
     left, top, right, bottom = max(0, box[0]), max(0, box[1]), min(width, box[2]), min(height, box[3])
     if left >= right or top >= bottom:

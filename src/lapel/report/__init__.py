@@ -1,6 +1,17 @@
 """The report: one page that shows what an evaluation found, with its figures also as PNG files."""
 
-from lapel.report.content import Content, Hub, MapPoints, Picture, Query
+from lapel.report.content import (
+    Content,
+    Difference,
+    Hub,
+    Hubs,
+    MapPoints,
+    Missed,
+    Picture,
+    Queries,
+    Query,
+    Rival,
+)
 from lapel.report.hubs import Occurrences, occurrences
 from lapel.report.page import FIGURES, REPORT_FILE, write_report
 from lapel.report.pictures import thumbnails
@@ -10,11 +21,16 @@ __all__ = [
     "FIGURES",
     "REPORT_FILE",
     "Content",
+    "Difference",
     "Hub",
+    "Hubs",
     "MapPoints",
+    "Missed",
     "Occurrences",
     "Picture",
+    "Queries",
     "Query",
+    "Rival",
     "occurrences",
     "project",
     "thumbnails",

@@ -1,6 +1,10 @@
-"""The report's figures, drawn by matplotlib without a display: for the page as SVG, and for papers as PNG."""
+"""The report's figures, drawn by matplotlib without a display: for the page as SVG, and for papers as PNG.
+
+On the page they take their colours and letters from its style sheet, which knows whether it is light or dark there.
+"""
 
 import io
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,20 +16,25 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from lapel.machine.console import printable
 from lapel.report.content import Content, MapPoints
 
-MATCH, OTHER, INK, FAINT = "#1a7f4b", "#c2413b", "#24292f", "#d0d7de"
+MATCH, OTHER, INK, FAINT, PAPER = "#1a7f4b", "#b8352e", "#1c2024", "#dfe3e8", "#fefefe"
 MAIN = "#2457a6"
 
-# The map's, of the largest categories: those of matplotlib's tab20 that are not grey, the dark ones first.
+# What the page's style sheet calls them.
+VARIABLES = {MATCH: "right", OTHER: "wrong", INK: "ink", FAINT: "line", PAPER: "paper", MAIN: "main"}
+
+# The map's, of the largest categories, the strong ones first: neither so light nor so dark that white or black swallows
+# them.
 COLOURS = (
-    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf",
-    "#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2", "#dbdb8d", "#9edae5",
+    "#3b7dd8", "#e8862a", "#2f9e58", "#d64550", "#8e63ce", "#a56a43", "#d667b0", "#8b9a2b", "#1fa3b5",
+    "#7fb2f0", "#efb356", "#77c98a", "#f08a8a", "#b79be6", "#c9a07f", "#eda0d2", "#bfc550", "#7fd0da",
 )  # fmt: skip
-UNCOLOURED = "#b4bbc2"
+UNCOLOURED = "#98a1ab"
 
 # Categories that are drawn: more would be too small to read.
 BARS = 30
@@ -33,8 +42,14 @@ CELLS = 30
 OTHERS = "others"
 HUB_BARS = 40
 
+# Shares up to it would be told as 0%.
+LEAST_SHARE = 0.005
+
 # From so many categories on the cells of the confusion matrix are too small for numbers.
 NUMBERED = 15
+
+# Bars of a histogram of pairs: of n of a kind about twice the cube root of n (Rice's rule), within these.
+FEWEST_BINS, MOST_BINS = 12, 60
 
 # matplotlib brings this font along; names in Chinese, Japanese and so on need one of the others.
 LETTERS = "DejaVu Sans"
@@ -56,18 +71,19 @@ STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
     "svg.hashsalt": "lapel",
+    "svg.fonttype": "none",
 }
 
 
 def figures(content: Content) -> Iterator[tuple[str, Figure]]:
     """Name and figure of everything that there is something to draw of."""
     drawn: list[tuple[str, Callable[[Content, Axes], None], tuple[float, float], bool]] = [
-        ("recall", _recall, (4.8, 3.1), True),
+        ("recall", _recall, (4.8, 3.1), content.recalls is not None),
         ("precision_recall", _precision_recall, (4.8, 3.1), content.curve is not None),
         ("distances", _distances, (4.8, 3.1), content.similarities is not None),
-        ("hubs", _hubs, (4.8, 3.1), True),
-        ("categories", _categories, (4.8, 0.9 + 0.24 * min(BARS, len(content.categories))), True),
-        ("confusion", _confusion, _confusion_size(content), len(content.confusion) > 1),
+        ("hubs", _hubs, (4.8, 3.1), content.hubs is not None),
+        ("categories", _categories, (4.8, 0.9 + 0.24 * min(BARS, len(content.categories))), _several(content)),
+        ("confusion", _confusion, _confusion_size(content.confusion), _confused(content.confusion)),
         ("map", _map, (6.4, 6.0), True),
         ("training", _training, (4.8, 3.1), len(content.history) > 0),
     ]
@@ -88,13 +104,29 @@ def _styled() -> Iterator[None]:
         yield
 
 
+def _several(content: Content) -> bool:
+    """Whether there is more than one category to compare."""
+    return len(content.categories) > 1
+
+
 def as_svg(figure: Figure) -> str:
-    """An SVG element, the same text each time."""
+    """An SVG element, the same text each time, in the page's own colours and letters."""
     file = io.StringIO()
-    with _boxes_for_unknown_letters():
+    with _boxes_for_unknown_letters(), mpl.rc_context({"svg.hashsalt": "lapel", "svg.fonttype": "none"}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     figure.set_layout_engine("none")  # it is laid out now, and need not be again for another format
-    return file.getvalue()[file.getvalue().index("<svg") :]
+    return _in_style(file.getvalue()[file.getvalue().index("<svg") :])
+
+
+def _in_style(svg: str) -> str:
+    """Colours by the names of the style sheet, and letters of the font in which the page is set.
+
+    matplotlib reckons with DejaVu Sans, which is wider than what browsers have: nothing becomes too long.
+    """
+    svg = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font-size: \1", svg)
+    for colour, name in VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg
 
 
 def as_png(figure: Figure) -> bytes:
@@ -114,6 +146,7 @@ def _boxes_for_unknown_letters() -> Iterator[None]:
 
 
 def _recall(content: Content, axes: Axes) -> None:
+    assert content.recalls is not None
     ranks = np.arange(1, len(content.recalls) + 1)
     axes.plot(ranks, content.recalls, color=MAIN, linewidth=2)
     for k in (1, 10):
@@ -150,7 +183,9 @@ def _distances(content: Content, axes: Axes) -> None:
     assert content.alike is not None
     cosine = content.result["protocol"]["metric"] == "cosine"
     values = content.similarities if cosine else -content.similarities
-    edges = np.linspace(float(values.min()), max(float(values.max()), float(values.min()) + 1e-6), 61)
+    rarer = int(min(content.alike.sum(), (~content.alike).sum()))
+    bins = int(np.clip(2 * rarer ** (1 / 3), FEWEST_BINS, MOST_BINS))
+    edges = np.linspace(float(values.min()), max(float(values.max()), float(values.min()) + 1e-6), bins + 1)
     for alike, colour, label, style in ((False, OTHER, "different items", "--"), (True, MATCH, "same item", "-")):
         shares, _ = np.histogram(values[content.alike == alike], edges, density=True)
         middles = (edges[1:] + edges[:-1]) / 2
@@ -165,7 +200,8 @@ def _distances(content: Content, axes: Axes) -> None:
 
 
 def _hubs(content: Content, axes: Axes) -> None:
-    found = content.occurrences
+    assert content.hubs is not None
+    found = content.hubs.occurrences
     most = int(found.counts.max())
     width = most // HUB_BARS + 1  # of whole numbers, or some bars would hold more of them than others
     axes.hist(found.counts, bins=range(0, most + width + 1, width), color=MAIN, alpha=0.85)
@@ -188,16 +224,27 @@ def _categories(content: Content, axes: Axes) -> None:
     axes.set_xlabel("MAP@R")
 
 
-def _confusion_size(content: Content) -> tuple[float, float]:
-    side = 1.9 + 0.3 * min(CELLS, len(content.confusion))
+def _confused(confusion: pd.DataFrame | None) -> bool:
+    """Whether there is more than one category to mix up."""
+    return confusion is not None and len(confusion) > 1
+
+
+def _confusion_size(confusion: pd.DataFrame | None) -> tuple[float, float]:
+    side = 1.9 + 0.3 * (0 if confusion is None else min(CELLS, len(confusion)))
     return max(4.2, side), max(3.6, side - 0.3)
 
 
 def _confusion(content: Content, axes: Axes) -> None:
-    table = largest(content)
+    assert content.confusion is not None
+    table = largest(content.confusion)
     counts = table.to_numpy(dtype=np.float64)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    shown = np.argwhere(shares > LEAST_SHARE).tolist()
+    for row, column in shown:  # rectangles: the page's own colour, more or less of it, on its own paper
+        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, color=MAIN, linewidth=0, alpha=shares[row, column]))
+    axes.set_xlim(-0.5, shares.shape[1] - 0.5)
+    axes.set_ylim(shares.shape[0] - 0.5, -0.5)
+    axes.grid(visible=False)
     names = [_short(name) for name in table.index]
     taken = [_short(name) for name in table.columns]
     axes.set_xticks(range(len(taken)), taken, rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
@@ -205,19 +252,19 @@ def _confusion(content: Content, axes: Axes) -> None:
     axes.set_xlabel("taken for")
     axes.set_ylabel("true category")
     if len(names) <= NUMBERED:
-        for row, column in np.argwhere(shares >= 0.005).tolist():  # what would not be told as 0
-            colour = "white" if shares[row, column] > 0.5 else INK
+        for row, column in shown:
+            colour = PAPER if shares[row, column] > 0.5 else INK
             axes.text(
                 column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", fontsize=7, color=colour
             )
 
 
-def largest(content: Content) -> pd.DataFrame:
+def largest(confusion: pd.DataFrame) -> pd.DataFrame:
     """The confusion matrix of the categories with most queries; a last column is for all the others."""
-    counts = content.confusion.sum(axis=1).to_numpy()
+    counts = confusion.sum(axis=1).to_numpy()
     order = np.sort(np.argsort(-counts, kind="stable")[:CELLS])
-    table = content.confusion.iloc[order, order].copy()
-    if len(table) < len(content.confusion):
+    table = confusion.iloc[order, order].copy()
+    if len(table) < len(confusion):
         others = counts[order] - table.sum(axis=1).to_numpy()
         table.insert(len(table), OTHERS, others, allow_duplicates=True)  # a category may be called so
     return table

@@ -1,74 +1,55 @@
 "use strict";
+/* The map is in the page as it is; this adds pictures, zooming, walking from dot to dot, and one category alone. */
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const canvas = document.getElementById("map");
+  const map = document.getElementById("map");
   const stage = document.getElementById("stage");
   const tip = document.getElementById("tip");
-  const pen = canvas.getContext("2d");
+  const said = document.getElementById("said");
+  const legend = document.getElementById("legend");
+  const ring = map.querySelector("circle");
 
-  const OTHERS = "#b4bbc2", CHOSEN = "#2457a6";
-  const STEPS = 65535;
-  const REACH = 14; // pixels between the pointer and the dot that it means, at most
-  const THUMB = 128;
+  const REACH = 16; // pixels between the pointer and the dot that it means, at most
+  const THUMB = 136;
+  const MOST = 60; // times that the map can be enlarged
 
   const bytes = Uint8Array.from(atob(data.coordinates), (letter) => letter.charCodeAt(0));
   const coordinates = new Uint16Array(bytes.buffer);
   const count = coordinates.length / 2;
-  const x = new Float64Array(count), y = new Float64Array(count);
-  for (let point = 0; point < count; point++) {
-    x[point] = coordinates[2 * point] / STEPS;
-    y[point] = coordinates[2 * point + 1] / STEPS;
-  }
-  const low = [Math.min(...x), Math.min(...y)], high = [Math.max(...x), Math.max(...y)];
+  const whole = map.viewBox.baseVal;
+  const all = [whole.x, whole.y, whole.width, whole.height];
+  let view = [...all], chosen = null, shown = -1, queued = false;
 
-  const sizes = new Array(data.names.length).fill(0);
-  for (const group of data.groups) sizes[group]++;
-  const ranked = sizes.map((_, group) => group).filter((group) => sizes[group]).sort((a, b) => sizes[b] - sizes[a]);
-  const colours = data.colours;
-
-  let width = 1, height = 1, scale = 1, left = 0, top = 0; // pixels of a unit, and where its origin is
-  let chosen = null, shown = -1, queued = false;
-
-  function showAll() {
-    const margin = 24;
-    const spread = [Math.max(high[0] - low[0], 1e-6), Math.max(high[1] - low[1], 1e-6)];
-    scale = Math.min((width - 2 * margin) / spread[0], (height - 2 * margin) / spread[1]);
-    left = width / 2 - scale * (low[0] + high[0]) / 2;
-    top = height / 2 + scale * (low[1] + high[1]) / 2;
-  }
-
-  const across = (point) => left + scale * x[point];
-  const down = (point) => top - scale * y[point];
-  const colour = (group) => (group === chosen && colours[group] === OTHERS ? CHOSEN : colours[group]);
   const visible = (point) => chosen === null || data.groups[point] === chosen;
+
+  /** Pixels of a unit, and where the drawing begins: it is centred in the room that it has. */
+  function frame() {
+    const style = getComputedStyle(map);
+    const padding = parseFloat(style.paddingLeft);
+    const width = map.clientWidth - 2 * padding, height = map.clientHeight - 2 * padding;
+    const unit = Math.min(width / view[2], height / view[3]);
+    return { unit, left: padding + (width - unit * view[2]) / 2, top: padding + (height - unit * view[3]) / 2 };
+  }
+
+  function place(point) {
+    const { unit, left, top } = frame();
+    return [left + unit * (coordinates[2 * point] - view[0]), top + unit * (coordinates[2 * point + 1] - view[1])];
+  }
 
   function draw() {
     queued = false;
-    const dense = window.devicePixelRatio || 1;
-    pen.setTransform(dense, 0, 0, dense, 0, 0);
-    pen.clearRect(0, 0, width, height);
-    const radius = Math.min(7, Math.max(1.8, 2.1 * Math.sqrt(scale / Math.min(width, height))));
-    for (const faint of [true, false]) {
-      pen.globalAlpha = faint ? 0.25 : 0.8;
-      for (let point = 0; point < count; point++) {
-        if (visible(point) === faint) continue;
-        const column = across(point), line = down(point);
-        if (column < -radius || line < -radius || column > width + radius || line > height + radius) continue;
-        pen.fillStyle = faint ? OTHERS : colour(data.groups[point]);
-        pen.beginPath();
-        pen.arc(column, line, radius, 0, 7);
-        pen.fill();
-      }
-    }
-    pen.globalAlpha = 1;
-    if (shown >= 0) {
-      pen.strokeStyle = "#000";
-      pen.lineWidth = 2;
-      pen.beginPath();
-      pen.arc(across(shown), down(shown), radius + 2, 0, 7);
-      pen.stroke();
-    }
-    canvas.dataset.scale = scale.toFixed(3);
+    map.setAttribute("viewBox", view.map((each) => each.toFixed(2)).join(" "));
+    map.dataset.scale = (all[2] / view[2]).toFixed(3);
+    map.classList.toggle("near", view[2] < 0.99 * all[2]);
+    ring.setAttribute("visibility", shown < 0 ? "hidden" : "visible");
+    if (shown < 0) return;
+    ring.setAttribute("cx", coordinates[2 * shown]);
+    ring.setAttribute("cy", coordinates[2 * shown + 1]);
+    ring.setAttribute("r", 7 / frame().unit);
+    const [across, down] = place(shown);
+    const room = [stage.clientWidth - tip.offsetWidth - 6, stage.clientHeight - tip.offsetHeight - 6];
+    const column = across + 16 > room[0] ? across - 16 - tip.offsetWidth : across + 16;
+    tip.style.transform = `translate(${Math.max(6, Math.min(column, room[0]))}px, ${Math.max(6, Math.min(down - 24, room[1]))}px)`;
   }
 
   function redraw() {
@@ -77,132 +58,188 @@
     requestAnimationFrame(draw);
   }
 
-  function resize() {
-    const before = [width, height];
-    const dense = window.devicePixelRatio || 1;
-    width = canvas.clientWidth;
-    height = canvas.clientHeight;
-    canvas.width = Math.round(width * dense);
-    canvas.height = Math.round(height * dense);
-    if (before[0] !== width || before[1] !== height) showAll();
+  function zoom(factor, column, line) {
+    const { unit, left, top } = frame();
+    const scale = Math.min(MOST, Math.max(1, factor * all[2] / view[2]));
+    if (scale === 1) { view = [...all]; redraw(); return; }
+    const x = view[0] + (column - left) / unit, y = view[1] + (line - top) / unit;
+    const shrunk = all[2] / scale / view[2];
+    view = [x - shrunk * (x - view[0]), y - shrunk * (y - view[1]), view[2] * shrunk, view[3] * shrunk];
     redraw();
   }
 
-  function zoom(factor, column, line) {
-    const wanted = Math.min(200, Math.max(0.5, scale * factor / Math.min(width, height))) * Math.min(width, height);
-    factor = wanted / scale;
-    left = column - factor * (column - left);
-    top = line - factor * (line - top);
-    scale = wanted;
+  const zoomMiddle = (factor) => zoom(factor, map.clientWidth / 2, map.clientHeight / 2);
+
+  function move(across, down) {
+    const { unit } = frame();
+    view[0] = Math.min(all[0] + all[2] - view[2], Math.max(all[0], view[0] - across / unit));
+    view[1] = Math.min(all[1] + all[3] - view[3], Math.max(all[1], view[1] - down / unit));
     redraw();
   }
 
   function nearest(column, line) {
-    let best = -1, least = REACH * REACH;
+    const { unit, left, top } = frame();
+    const x = view[0] + (column - left) / unit, y = view[1] + (line - top) / unit;
+    let best = -1, least = (REACH / unit) ** 2;
     for (let point = 0; point < count; point++) {
       if (!visible(point)) continue;
-      const distance = (across(point) - column) ** 2 + (down(point) - line) ** 2;
+      const distance = (coordinates[2 * point] - x) ** 2 + (coordinates[2 * point + 1] - y) ** 2;
       if (distance < least) { least = distance; best = point; }
     }
     return best;
   }
 
-  function show(point) {
+  /** The nearest dot in a direction; those straight ahead count as nearer than those aside. */
+  function next(across, down) {
+    if (shown < 0) {
+      const { unit } = frame();
+      const x = view[0] + view[2] / 2, y = view[1] + view[3] / 2;
+      return closest((point) => Math.hypot(coordinates[2 * point] - x, coordinates[2 * point + 1] - y) * unit);
+    }
+    const found = closest((point) => {
+      const x = coordinates[2 * point] - coordinates[2 * shown], y = coordinates[2 * point + 1] - coordinates[2 * shown + 1];
+      const ahead = x * across + y * down, aside = Math.abs(x * down - y * across);
+      return ahead > 0 ? ahead + 2 * aside : Infinity;
+    });
+    return found < 0 ? shown : found;
+  }
+
+  function closest(far) {
+    let best = -1, least = Infinity;
+    for (let point = 0; point < count; point++) {
+      if (point === shown || !visible(point)) continue;
+      const distance = far(point);
+      if (distance < least) { least = distance; best = point; }
+    }
+    return best;
+  }
+
+  function show(point, aloud = false) {
     shown = point;
     tip.hidden = point < 0;
+    if (aloud) said.textContent = point < 0 ? "" : data.captions[point];
     redraw();
     if (point < 0) return;
     const each = data.columns * data.columns;
-    const place = point % each;
-    const enlarged = THUMB / Math.max(data.width, data.height);
+    const number = point % each;
+    const proportion = data.proportions[data.proportions.length > 1 ? point : 0];
+    const width = THUMB * Math.min(1, proportion), height = THUMB * Math.min(1, 1 / proportion);
     const thumb = document.getElementById("thumb");
-    thumb.style.width = `${data.width * enlarged}px`;
-    thumb.style.height = `${data.height * enlarged}px`;
+    thumb.style.width = `${width}px`;
+    thumb.style.height = `${height}px`;
     thumb.style.backgroundImage = `url(${data.sheets[Math.floor(point / each)]})`;
-    thumb.style.backgroundSize = `${data.columns * data.width * enlarged}px auto`;
-    thumb.style.backgroundPosition =
-      `${-(place % data.columns) * data.width * enlarged}px ${-Math.floor(place / data.columns) * data.height * enlarged}px`;
+    thumb.style.backgroundSize = `${data.columns * width}px ${data.columns * height}px`;
+    thumb.style.backgroundPosition = `${-(number % data.columns) * width}px ${-Math.floor(number / data.columns) * height}px`;
     document.getElementById("caption").textContent = data.captions[point];
-    const room = [width - tip.offsetWidth - 4, height - tip.offsetHeight - 4];
-    const column = across(point) + 14 > room[0] ? across(point) - 14 - tip.offsetWidth : across(point) + 14;
-    tip.style.transform = `translate(${Math.max(4, Math.min(column, room[0]))}px, ${Math.max(4, Math.min(down(point) - 20, room[1]))}px)`;
+  }
+
+  /** Keep the dot that was walked to inside what is seen. */
+  function follow() {
+    if (shown < 0) return;
+    const x = coordinates[2 * shown], y = coordinates[2 * shown + 1];
+    if (x < view[0] || x > view[0] + view[2] || y < view[1] || y > view[1] + view[3]) {
+      view[0] = Math.min(all[0] + all[2] - view[2], Math.max(all[0], x - view[2] / 2));
+      view[1] = Math.min(all[1] + all[3] - view[3], Math.max(all[1], y - view[3] / 2));
+    }
+    redraw();
   }
 
   const at = (event) => {
-    const box = canvas.getBoundingClientRect();
+    const box = map.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
   const pointers = new Map();
   let moved = 0;
 
-  canvas.addEventListener("pointerdown", (event) => {
-    canvas.setPointerCapture(event.pointerId);
+  map.addEventListener("pointerdown", (event) => {
+    map.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, at(event));
     moved = 0;
-    canvas.classList.add("moving");
   });
-  canvas.addEventListener("pointermove", (event) => {
+  map.addEventListener("pointermove", (event) => {
     const now = at(event), before = pointers.get(event.pointerId);
     if (!before) { show(nearest(...now)); return; }
     moved += Math.abs(now[0] - before[0]) + Math.abs(now[1] - before[1]);
-    const others = [...pointers].filter(([id]) => id !== event.pointerId).map(([, place]) => place);
+    const others = [...pointers].filter(([id]) => id !== event.pointerId).map(([, where]) => where);
     if (others.length) {
       const [column, line] = others[0];
       const factor = Math.hypot(now[0] - column, now[1] - line) / Math.max(1, Math.hypot(before[0] - column, before[1] - line));
       zoom(factor, column, line);
     } else {
-      left += now[0] - before[0];
-      top += now[1] - before[1];
+      move(now[0] - before[0], now[1] - before[1]);
     }
     pointers.set(event.pointerId, now);
-    if (moved > 6) show(-1);
-    redraw();
+    if (moved > 6) { map.classList.add("moving"); show(-1); }
   });
   const released = (event) => {
     if (!pointers.delete(event.pointerId)) return;
-    if (!pointers.size) canvas.classList.remove("moving");
+    if (!pointers.size) map.classList.remove("moving");
     if (event.type === "pointerup" && moved <= 6) show(nearest(...at(event)));
   };
-  canvas.addEventListener("pointerup", released);
-  canvas.addEventListener("pointercancel", released);
-  canvas.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") show(-1); });
-  canvas.addEventListener("wheel", (event) => {
+  map.addEventListener("pointerup", released);
+  map.addEventListener("pointercancel", released);
+  map.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse") show(-1); });
+  map.addEventListener("wheel", (event) => {
+    if (!event.ctrlKey) return; // the wheel is the page's
     event.preventDefault();
     show(-1);
     zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), ...at(event));
   }, { passive: false });
-  canvas.addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: [60, 0], ArrowRight: [-60, 0], ArrowUp: [0, 60], ArrowDown: [0, -60] }[event.key];
-    if (step) { left += step[0]; top += step[1]; redraw(); event.preventDefault(); }
-    if (event.key === "+" || event.key === "=") zoom(1.3, width / 2, height / 2);
-    if (event.key === "-") zoom(1 / 1.3, width / 2, height / 2);
-    if (event.key === "0") { showAll(); redraw(); }
+  map.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (way) { show(next(...way), true); follow(); }
+    else if (event.key === "+" || event.key === "=") { zoomMiddle(1.5); follow(); }
+    else if (event.key === "-") zoomMiddle(1 / 1.5);
+    else if (event.key === "0") { view = [...all]; redraw(); }
+    else if (event.key === "Escape") show(-1, true);
+    else return;
+    event.preventDefault();
   });
+  map.addEventListener("blur", () => show(-1));
   for (const button of document.querySelectorAll("#buttons button")) {
     button.addEventListener("click", () => {
-      const factor = Number(button.dataset.zoom);
       show(-1);
-      if (factor) zoom(factor, width / 2, height / 2);
-      else { showAll(); redraw(); }
+      const factor = Number(button.dataset.zoom);
+      if (factor) zoomMiddle(factor);
+      else { view = [...all]; redraw(); }
     });
   }
 
-  const legend = document.getElementById("legend");
-  for (const group of ranked) {
+  function choose(group) {
+    chosen = chosen === group ? null : group;
+    map.classList.toggle("chosen", chosen !== null);
+    for (const path of map.querySelectorAll("path")) path.classList.toggle("on", Number(path.dataset.group) === chosen);
+    for (const button of legend.querySelectorAll("button")) {
+      button.setAttribute("aria-pressed", String(Number(button.parentElement.dataset.group) === chosen));
+    }
+    show(-1);
+  }
+
+  for (const line of legend.children) {
+    if (line.dataset.group === undefined) continue;
     const button = document.createElement("button");
     button.type = "button";
     button.setAttribute("aria-pressed", "false");
-    const dot = document.createElement("i");
-    dot.style.background = colours[group];
-    button.append(dot, `${data.names[group]} (${sizes[group]})`);
-    button.addEventListener("click", () => {
-      chosen = chosen === group ? null : group;
-      for (const each of legend.children) each.setAttribute("aria-pressed", String(each === button && chosen !== null));
-      show(-1);
-    });
-    legend.append(button);
+    button.append(...line.childNodes);
+    button.addEventListener("click", () => choose(Number(line.dataset.group)));
+    line.append(button);
   }
 
-  new ResizeObserver(resize).observe(stage);
-  resize();
+  map.setAttribute("role", "application");
+  map.setAttribute("tabindex", "0");
+  map.setAttribute("aria-describedby", "map-help");
+  map.classList.add("ready");
+  for (const each of document.querySelectorAll(".live")) each.removeAttribute("hidden");
+  new ResizeObserver(redraw).observe(stage);
+  redraw();
+
+  const links = new Map([...document.querySelectorAll("nav a")].map((link) => [link.hash.slice(1), link]));
+  const seen = new Set();
+  const watched = new IntersectionObserver((entries) => {
+    for (const each of entries) each.isIntersecting ? seen.add(each.target.id) : seen.delete(each.target.id);
+    const first = [...links.keys()].find((id) => seen.has(id));
+    for (const [id, link] of links) id === first ? link.setAttribute("aria-current", "true") : link.removeAttribute("aria-current");
+  }, { rootMargin: "-10% 0px -60% 0px" });
+  for (const id of links.keys()) watched.observe(document.getElementById(id));
 })();

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -10,22 +11,41 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from lapel.files.writing import Staged
-from lapel.report.content import Content, MapPoints
+from lapel.report.content import Content, Difference, MapPoints, Query, Rival
 from lapel.report.drawings import CELLS, as_png, as_svg, figures, largest, map_colours
 from lapel.report.pictures import Sheets, as_uri, sheets
+from lapel.retrieval.words import told
 
 REPORT_FILE = "report.html"
 FIGURES = "figures"
 
 # Bytes that the page may take, and those of the map's pictures among them.
-MOST_BYTES = 7_900_000
-MOST_PICTURES = 4_500_000
+MOST_BYTES = 3_900_000
+MOST_PICTURES = 2_400_000
 
-# Characters of a name or a caption: six thousand long ones would take more room than their pictures.
+# Characters of a name or a caption, and of a file's name: three thousand long ones would take more room than their
+# pictures.
 LONGEST = 80
+LONGEST_FILE = 36
 
-# Coordinates are whole numbers of so many steps.
-STEPS = 65535
+# Decimals of a similarity: as many as tell those of one list apart, within these.
+FEWEST_DECIMALS, MOST_DECIMALS = 3, 6
+
+# The map's longer side is so many steps; around it is some room for dots at its border.
+STEPS = 9999
+MARGIN = 200
+
+# From so many dots on they are drawn small, and up to so many large.
+MANY, SCANT = 1000, 150
+
+# Categories that the map's legend names.
+LEGEND = 40
+
+# Fewer queries than these are too few to tell.
+FEW = 100
+
+# Categories that another run is compared in, at either end.
+SIDE = 8
 
 HEADLINES = (
     "recall@1",
@@ -38,7 +58,13 @@ HEADLINES = (
     "auc",
 )
 
+# Those by the vote of nearest images.
+VOTED = "category_accuracy"
+
 CONFUSED = 10
+
+# Figures that stand in the section of curves.
+CURVES = ("recall", "precision_recall", "distances", "training")
 
 # Share of the queries up to which some that training has seen change little.
 SELDOM = 0.01
@@ -81,7 +107,8 @@ def write_report(content: Content, staged: Staged) -> None:
     """
     drawn = {}
     for name, figure in figures(content):
-        drawn[name] = Markup(as_svg(figure))
+        if name != "map":  # which the page has in a form of its own
+            drawn[name] = Markup(as_svg(figure))
         staged.file(f"{FIGURES}/{name}.png").write_bytes(as_png(figure))
     staged.file(REPORT_FILE).write_text(render(content, drawn), encoding="utf-8")
 
@@ -93,32 +120,126 @@ def render(content: Content, drawn: dict[str, Markup]) -> str:
         content: what it shows.
         drawn: name of each figure -> SVG.
     """
-    bare = _filled(content, drawn, Sheets([], 0, 0, 0, len(content.points.pixels)))
+    bare = _filled(content, drawn, Sheets([], 0, len(content.points.pixels)))
     room = MOST_BYTES - len(bare.encode())
     return _filled(content, drawn, sheets(content.points.pixels, min(MOST_PICTURES, room)))
 
 
 def _filled(content: Content, drawn: dict[str, Markup], pictures: Sheets) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["uri"] = as_uri
-    environment.filters["short"] = short
+    environment.filters |= {
+        "uri": as_uri, "short": short, "file_name": file_name, "told": told, "digits": decimals_of,
+        "number": similarity_in_words(content), "interval": interval_in_words, "verdict": verdict,
+        "first_word": first_word,
+    }  # fmt: skip
+    confused = _confused(content)
     return environment.from_string(_file("page.html")).render(
         content=content,
         card=content.result["protocol"],
-        headlines=[name for name in HEADLINES if name in content.result],
+        headlines=_headlines(content),
         gains={name: ends[1:] for name, ends in content.result.get("gain", {}).items() if len(ends) == 3},
         scores={name: each for name, each in content.result.items() if isinstance(each, float)},
+        sections=_sections(content, drawn, confused),
         drawn=drawn,
+        has_curves=any(name in drawn for name in CURVES),
         lines=card_lines(content.result["protocol"]),
-        confused=_confused(content),
+        confused=confused,
+        rival_categories=_ends(content.rival),
         cells=CELLS,
+        few=FEW,
         seldom=SELDOM,
-        left_out=max(0, len(content.confusion) - len(largest(content))),
+        left_out=0 if content.confusion is None else max(0, len(content.confusion) - len(largest(content.confusion))),
         points=pictures.pictures,
+        map=map_svg(content.points, pictures.pictures),
+        legend=legend(content.points, pictures.pictures),
+        unlisted=max(0, len(np.unique(content.points.groups[: pictures.pictures])) - LEGEND),
         map_data=map_data(content.points, pictures),
         style=Markup(_file("page.css")),
         script=Markup(_file("map.js")),
     )
+
+
+def _sections(content: Content, drawn: dict[str, Markup], confused: list[Any]) -> list[tuple[str, str]]:
+    """Anchor and heading of each section that the page has."""
+    return [
+        (anchor, heading)
+        for anchor, heading, there in (
+            ("scores", "Scores", True),
+            ("rival", "Beside another run", content.rival is not None),
+            ("curves", "Curves", any(name in drawn for name in CURVES)),
+            ("queries", "Queries", True),
+            ("hubs", "Hubs", content.hubs is not None),
+            ("map-section", "Map", True),
+            ("categories", "Categories", bool(confused) or "categories" in drawn or "confusion" in drawn),
+            ("details", "How it was measured", True),
+        )
+        if there
+    ]
+
+
+def _headlines(content: Content) -> list[str]:
+    """The scores that are told first."""
+    outvoted = content.confusion is None
+    return [
+        name
+        for name in HEADLINES
+        if name in content.result and not _beyond(name, content) and not (outvoted and name.startswith(VOTED))
+    ]
+
+
+def _beyond(name: str, content: Content) -> bool:
+    """Whether a score's first K images are most of the gallery, so that it says next to nothing."""
+    k = name.partition("@")[2]
+    return k.isdigit() and 2 * int(k) > content.result["protocol"]["gallery"]
+
+
+def _ends(rival: Rival | None) -> list[Difference]:
+    """The categories in which another run differs most, the largest losses and the largest gains."""
+    if rival is None or len(rival.categories) < 2:
+        return []
+    each = rival.categories
+    return each if len(each) <= 2 * SIDE else [*each[:SIDE], *each[-SIDE:]]
+
+
+def interval_in_words(each: Difference) -> str:
+    """The ends of a difference's interval; empty where there is none."""
+    return "" if each.ends is None else f"{each.ends[0]:+.4f} to {each.ends[1]:+.4f}"
+
+
+def verdict(each: Difference) -> str:
+    """Whether a difference is for the better; empty where nothing says how sure it is."""
+    if each.ends is None:
+        return ""
+    if each.ends[0] <= 0 <= each.ends[1]:
+        return "perhaps chance"
+    return "better ▲" if each.mine > each.other else "worse ▼"
+
+
+def first_word(text: str) -> str:
+    """Of a verdict, for the style sheet."""
+    return text.partition(" ")[0]
+
+
+def decimals_of(query: Query) -> int:
+    """How many decimals tell the similarities of a list apart."""
+    values = {each.similarity for each in query.found if each.similarity is not None}
+    for decimals in range(FEWEST_DECIMALS, MOST_DECIMALS):
+        if len({f"{value:.{decimals}f}" for value in values}) == len(values):
+            return decimals
+    return MOST_DECIMALS
+
+
+def similarity_in_words(content: Content) -> Callable[[float, int], str]:
+    """Makes text of a cosine, or of what is minus a distance, with so many decimals."""
+    sign = 1 if content.result["protocol"]["metric"] == "cosine" else -1
+    return lambda value, decimals: f"{sign * value:.{decimals}f}"
+
+
+def file_name(path: str) -> str:
+    """The last part of a path, its middle left out where it is long: it ends in what tells files apart."""
+    name = path.rpartition("/")[2]
+    half = LONGEST_FILE // 2
+    return name if len(name) <= LONGEST_FILE else f"{name[:half]}…{name[1 - half :]}"
 
 
 def card_lines(card: dict[str, Any]) -> list[tuple[str, str]]:
@@ -151,6 +272,8 @@ def _file(name: str) -> str:
 
 def _confused(content: Content) -> list[tuple[str, str, int, float]]:
     """The pairs of categories that are mixed up most often: true one, taken for, queries, share of the true one's."""
+    if content.confusion is None:
+        return []
     counts = content.confusion.to_numpy().copy()
     totals = counts.sum(1)
     np.fill_diagonal(counts, 0)
@@ -164,22 +287,59 @@ def _confused(content: Content) -> list[tuple[str, str, int, float]]:
     ]
 
 
+def _steps(points: MapPoints, count: int) -> np.ndarray:
+    """int64 `[count, 2]`: places of the first points in steps of the map, from the left and from the top."""
+    coordinates = points.coordinates[:count] * [1, -1]
+    spread = max(float(np.ptp(coordinates, axis=0).max()), 1e-9)
+    return np.round((coordinates - coordinates.min(0)) / spread * STEPS).astype(np.int64)
+
+
+def map_svg(points: MapPoints, count: int) -> Markup:
+    """The map as an SVG element: a path a category, whose points are strokes of no length with round ends.
+
+    Args:
+        points: of the map.
+        count: how many of them are shown, the first ones.
+    """
+    steps, colours = _steps(points, count), map_colours(points)
+    groups = points.groups[:count]
+    paths = []
+    for group in _by_size(groups):
+        drawn = "".join(f"M{x} {y}h0" for x, y in steps[groups == group].tolist())
+        paths.append(f'<path data-group="{group}" stroke="{colours[group]}" d="{drawn}"/>')
+    width, height = (steps.max(0) + 2 * MARGIN).tolist()
+    size = ' class="many"' if count > MANY else ' class="scant"' if count <= SCANT else ""
+    label = f"Map of {count} images by their embeddings, coloured by category"
+    return Markup(
+        f'<svg id="map"{size} role="img" aria-label="{label}" viewBox="{-MARGIN} {-MARGIN} {width} {height}">'
+        f'{"".join(paths)}<circle visibility="hidden" r="1"/></svg>'
+    )
+
+
+def _by_size(groups: np.ndarray) -> list[int]:
+    """The categories that have points, the largest first: what is drawn later lies on top."""
+    sizes = np.bincount(groups)
+    return [group for group in np.argsort(-sizes, kind="stable").tolist() if sizes[group]]
+
+
+def legend(points: MapPoints, count: int) -> list[tuple[int, str, str, int]]:
+    """Position, name, colour and points of the largest categories on the map."""
+    groups, colours = points.groups[:count], map_colours(points)
+    sizes = np.bincount(groups)
+    return [(group, points.names[group], colours[group], int(sizes[group])) for group in _by_size(groups)[:LEGEND]]
+
+
 def map_data(points: MapPoints, pictures: Sheets) -> Markup:
     """The map's data as JSON that may stand in a page: of the points that have a picture."""
     count = pictures.pictures
-    coordinates = points.coordinates[:count]
-    low, spread = coordinates.min(0), max(float(np.ptp(coordinates, axis=0).max()), 1e-9)
-    steps = np.round((coordinates - low) / spread * STEPS).astype("<u2")
+    proportions = points.proportions[:count].round(3)
     content: dict[str, Any] = {
-        "coordinates": base64.b64encode(steps.tobytes()).decode(),
+        "coordinates": base64.b64encode(_steps(points, count).astype("<u2").tobytes()).decode(),
         "groups": points.groups[:count].tolist(),
-        "names": [short(name) for name in points.names],
-        "colours": map_colours(points),
         "captions": [short(caption) for caption in points.captions[:count]],
+        "proportions": proportions[:1].tolist() if np.ptp(proportions) == 0 else proportions.tolist(),
         "sheets": pictures.uris,
         "columns": pictures.columns,
-        "width": pictures.width,
-        "height": pictures.height,
     }
     # "</script>" or "<!--" in a name would end the element it stands in.
     return Markup(json.dumps(content, separators=(",", ":")).replace("<", "\\u003c"))

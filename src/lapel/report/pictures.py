@@ -12,8 +12,8 @@ from PIL import Image
 
 from lapel.pictures.sheets import as_picture
 
-# Longest side of a picture beside a query.
-SHOWN_SIDE = 120
+# Longest side of a picture beside a query: sharp on screens that have more pixels than one to a dot.
+SHOWN_SIDE = 160
 
 # The map's pictures: longest side, how many a side of a sheet, and the qualities that are tried until all fit.
 THUMB_SIDE = 48
@@ -25,7 +25,7 @@ def as_uri(pixels: np.ndarray) -> str:
     """A picture of uint8 `[1 or 3, height, width]` as a data address."""
     picture = as_picture(pixels)
     picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    return _uri(picture, 85)
+    return _uri(picture, 80)
 
 
 def _uri(picture: Image.Image, quality: int) -> str:
@@ -41,14 +41,11 @@ class Sheets:
     Args:
         uris: data address of each sheet.
         columns: pictures in a line, and lines on a sheet.
-        width, height: of a picture, in pixels.
         pictures: how many there are.
     """
 
     uris: list[str]
     columns: int
-    width: int
-    height: int
     pictures: int
 
 
@@ -61,14 +58,14 @@ def sheets(pixels: np.ndarray, most: int) -> Sheets:
         pixels: uint8 `[pictures, 1 or 3, height, width]`.
         most: characters that the addresses may take.
     """
-    drawn, (height, width) = _drawn(pixels), pixels.shape[2:]
+    drawn = _drawn(pixels)
     uris: list[str] = []
     for quality in QUALITIES:
         uris = [_uri(sheet, quality) for sheet in drawn]
         if sum(map(len, uris)) <= most:
-            return Sheets(uris, SHEET, width, height, len(pixels))
+            return Sheets(uris, SHEET, len(pixels))
     fitting = max(1, int(np.searchsorted(np.cumsum([len(uri) for uri in uris]), most, side="right")))
-    return Sheets(uris[:fitting], SHEET, width, height, min(len(pixels), fitting * SHEET**2))
+    return Sheets(uris[:fitting], SHEET, min(len(pixels), fitting * SHEET**2))
 
 
 def thumbnails(parts: Iterable[np.ndarray]) -> np.ndarray:

@@ -126,16 +126,12 @@ def undone_on_error(folder: Path, root: Path = RUNS) -> Iterator[None]:
         raise
 
 
-def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None) -> Path:
-    """Where an evaluation's files go: the plain one directly in `evaluation`, others below it by name.
+def evaluation_name(config: EvaluateConfig, data: str | None = None) -> str:
+    """What tells an evaluation of a run from its others; empty for the plain one.
 
     Args:
-        run: run folder.
         config: what is scored; the plain one: the test part, by the best checkpoint, in the whole gallery.
         data: name of a catalogue that is not the run's own.
-
-    Raises:
-        LapelError: something else has that name.
     """
     names = [
         None if config.bundle is None else "bundle",
@@ -146,7 +142,20 @@ def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None
         config.across and f"across-{config.across}",
         config.post.label,
     ]
-    folder = run / "evaluation" / "-".join(name for name in names if name)
+    return "-".join(name for name in names if name)
+
+
+def evaluation_folder(run: Path, config: EvaluateConfig, data: str | None = None) -> Path:
+    """Where an evaluation's files go: the plain one directly in `evaluation`, others below it by name.
+
+    Args:
+        run: run folder.
+        config, data: as of `evaluation_name`.
+
+    Raises:
+        LapelError: something else has that name.
+    """
+    folder = run / "evaluation" / evaluation_name(config, data)
     for each in (folder.parent, folder):
         if each.exists() and not each.is_dir():
             raise LapelError(f"{each}: is a file, must be a folder or absent; move it away")
