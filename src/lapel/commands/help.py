@@ -94,7 +94,8 @@ def _with_default(option: Option) -> str:
 def _short(text: str, width: int) -> str:
     """As many of a text's first clauses as fit."""
     ends = [match for match in range(1, len(text) + 1) if match == len(text) or text[match - 1 : match + 1] in _ENDS]
-    fitting = [end for end in ends if len(text[:end].rstrip(".;:, ")) <= width]
+    whole = [end for end in ends if text[:end].count("(") == text[:end].count(")")]
+    fitting = [end for end in whole if len(text[:end].rstrip(".;:, ")) <= width]
     return text[: fitting[-1]].rstrip(".;:, ") if fitting else textwrap.shorten(text, width, placeholder="…")
 
 
