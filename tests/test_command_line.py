@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 import lapel
 from lapel.commands import evaluate, export, search, train
 from lapel.commands.literal import read_literally
+from lapel.commands.search import telling_digits
 from lapel.commands.terminal import told_in_one_line
 from lapel.config.search import SearchConfig, TableFormat
 from lapel.errors import LapelError
@@ -420,8 +422,37 @@ def test_a_narrow_terminal_cuts_names_not_scores(run, bundle: Path, monkeypatch:
     monkeypatch.setenv("COLUMNS", "40")
     _, listed, _ = run("search", f"bundle={bundle}", "row=1", "k=3", "format=json")
     _, table, _ = run("search", f"bundle={bundle}", "row=1", "k=3")
-    for each in json.loads(listed):
-        assert f"{each['score']:.4f}" in table
+    scores = [each["score"] for each in json.loads(listed)]
+    assert all(f"{score:.{telling_digits(scores)}f}" in table for score in scores)
+
+
+def test_a_search_says_what_it_searched_with(run, bundle: Path) -> None:
+    described = lapel.load(bundle).items.iloc[1]
+    _, table, _ = run("search", f"bundle={bundle}", "row=1", "k=3")
+    assert f"Look-alikes of row 1 ({described['item']}, image {described['image']})\nin {bundle}\n" in table
+    assert "score: cosine, 1 at most" in table
+    Image.new("RGB", (40, 60), "navy").save("a coat.png")
+    assert "Look-alikes of a coat.png\n" in run("search", f"bundle={bundle}", "image=a coat.png", "k=3")[1]
+    assert "Look-alikes" not in run("search", f"bundle={bundle}", "image=a coat.png", "k=3", "quiet=true")[1]
+
+
+def test_finds_are_shown_as_pictures(run, bundle: Path) -> None:
+    Image.new("RGB", (40, 60), "navy").save("a <coat>.png")
+    code, printed, error = run("search", f"bundle={bundle}", "image=a <coat>.png", "k=7", "format=png")
+    assert (code, error) == (0, "")
+    assert printed.splitlines()[-1] == "finds.png"
+    with Image.open("finds.png") as sheet:
+        navy = [count for count, colour in sheet.getcolors(1 << 20) or [] if colour == (0, 0, 128)]
+        assert navy == [120 * 180], "what was searched with, in its own proportions"
+    code, printed, error = run(
+        "search", f"bundle={bundle}", "image=a <coat>.png", "k=7", "format=html", "out=x/found.html"
+    )
+    assert (code, error) == (0, "")
+    page = Path("x/found.html").read_text()
+    assert page.count("data:image/webp") == 8
+    assert "a &lt;coat&gt;.png" in page
+    assert "<coat>" not in page
+    assert not re.search(r"(src|href)=\"(?!data:)", page), "it asks for no other file"
 
 
 @pytest.mark.parametrize(
@@ -439,7 +470,9 @@ def test_a_narrow_terminal_cuts_names_not_scores(run, bundle: Path, monkeypatch:
         (["row=-1"], "row=-1: must be at least 0"),
         (["row=one"], "row"),
         (["row=1", "k=0"], "k=0: must be at least 1"),
-        (["row=1", "format=xml"], "table, json, csv"),
+        (["row=1", "format=xml"], "table, json, csv, html, png"),
+        (["row=1", "out=x.html"], "is for pictures, with format=html, png"),
+        (["row=1", "format=png", "out="], "out=: must name a file"),
         (["row=1", "kk=3"], "kk"),
         (["photo.png"], "photo.png: must be key=value"),
     ],

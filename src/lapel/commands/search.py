@@ -3,7 +3,7 @@
 import sys
 from typing import TYPE_CHECKING
 
-from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -16,17 +16,18 @@ if TYPE_CHECKING:
 TABLE_COLUMNS = ["rank", "row", "score", "item", "category", "image"]
 NARROWEST = {"rank": 4, "row": 5, "score": 6}
 
-# Arguments after which stdout is for a program.
-PLAIN = ("format=json", "format=csv")
-
 # Digits of a score after the point; a float32 near 1 has seven or eight.
 FEWEST_DIGITS, MOST_DIGITS = 4, 8
 
 
 def _search(config: "SearchConfig") -> None:
-    from lapel.bundle import load
-    from lapel.config.search import TableFormat
+    from lapel.config.search import PICTURES, TableFormat
     from lapel.files.tables import csv_text, json_text
+    from lapel.machine.console import is_quiet, printable
+
+    if sys.stderr.isatty() and not is_quiet():
+        print(f"opening {printable(config.bundle)}", file=sys.stderr)
+    from lapel.bundle import load
 
     bundle = load(config.bundle)
     row = config.row
@@ -36,6 +37,8 @@ def _search(config: "SearchConfig") -> None:
         print(json_text(found.drop(columns="rank")))
     elif config.format is TableFormat.csv:
         print(csv_text(found), end="")
+    elif config.format in PICTURES:
+        _picture(found, bundle, config)
     else:
         _show(found, bundle, config)
 
@@ -55,6 +58,25 @@ def _show(found: "DataFrame", bundle: "Bundle", config: "SearchConfig") -> None:
     show(table)
 
 
+def _picture(found: "DataFrame", bundle: "Bundle", config: "SearchConfig") -> None:
+    """What was searched with and what was found, as pictures in a file, which is named at the end."""
+    from lapel.commands.sheet import finds_of
+    from lapel.config.search import TableFormat
+    from lapel.files.paths import user_path
+    from lapel.files.writing import written_whole
+    from lapel.machine.console import printable
+    from lapel.pictures.finds import as_page, as_sheet
+
+    path = user_path(config.out or f"finds.{config.format.name}")
+    finds = finds_of(found, bundle, config, asked(bundle, config).splitlines())
+    with written_whole(path) as temporary:
+        if config.format is TableFormat.png:
+            as_sheet(finds).save(temporary, format="PNG")
+        else:
+            temporary.write_text(as_page(finds), encoding="utf-8")
+    print(printable(path))
+
+
 def asked(bundle: "Bundle", config: "SearchConfig") -> str:
     """What was searched with, in what, and by which measure, in three lines."""
     subject = str(config.image)
@@ -63,7 +85,7 @@ def asked(bundle: "Bundle", config: "SearchConfig") -> str:
         subject = f"row {config.row} ({described['item']}, image {described['image']})"
     model = f"{bundle.manifest['name']}, {len(bundle.items):,} images"
     measure = "cosine, 1 at most" if bundle.metric.name == "cosine" else "minus the euclidean distance, 0 at most"
-    return f"look-alikes of {subject}\nin {bundle.folder}\n{model}; score: {measure}"
+    return f"Look-alikes of {subject}\nin {bundle.folder}\n{model}; score: {measure}"
 
 
 def telling_digits(scores: list[float]) -> int:
@@ -89,8 +111,6 @@ def main() -> None:
 
             print_help("search")
             return
-        if not set(PLAIN) & set(sys.argv[1:]):
-            say_at_once("lapel-search: opening the bundle")
         from lapel.commands.literal import run_literal
 
         run_literal("search", _search)

@@ -16,6 +16,12 @@ class TableFormat(Enum):
     table = "table"
     json = "json"
     csv = "csv"
+    html = "html"
+    png = "png"
+
+
+# What is no text but pictures.
+PICTURES = (TableFormat.html, TableFormat.png)
 
 
 @choice("command", "search", build="lapel.commands.search:main")
@@ -40,7 +46,11 @@ class SearchConfig(CommandConfig):
     k: int = option(10, at_least=1)
     """Look-alikes to show."""
     format: TableFormat = TableFormat.table
-    """How they are shown."""
+    """How they are shown; html and png: as pictures, in a file."""
+    out: str | None = option(None, free_text=True)
+    """File of the pictures; by default finds.html or finds.png."""
+    root: str | None = option(None, free_text=True)
+    """Folder of the photos that are shown; by default where the model was trained on them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,3 +58,9 @@ class SearchConfig(CommandConfig):
             raise LapelError("give either image=FILE or row=N")
         if self.image == "":
             raise LapelError("image=: must name a file")
+        for name in ("out", "root"):
+            if getattr(self, name) is not None and self.format not in PICTURES:
+                formats = ", ".join(each.name for each in PICTURES)
+                raise LapelError(f"{name}={getattr(self, name)}: is for pictures, with format={formats}")
+        if self.out == "":
+            raise LapelError("out=: must name a file")

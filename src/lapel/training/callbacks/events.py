@@ -13,6 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[repo
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from lapel.config.choices import choices_of
 from lapel.config.composing import flat, how_keys, to_plain
 from lapel.config.train import TrainConfig
 from lapel.files.writing import write_json
@@ -121,7 +122,9 @@ def chosen_options(config: TrainConfig) -> dict[str, bool | int | float | str]:
         if key in how_keys():
             continue
         if key.endswith(".kind"):
-            told[key.removesuffix(".kind")] = value.partition("/")[2]
+            group, _, name = value.partition("/")
+            if len(choices_of(group)) > 1:  # else it says nothing: augment=light and strong are of one kind
+                told[key.removesuffix(".kind")] = name
         elif isinstance(value, bool | int | float | str):
             told[key] = value
         else:
