@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -155,7 +156,9 @@ def contrast(one: list[float], other: list[float]) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_letters_can_be_read_in_the_light_and_in_the_dark(browser: Browser, trained_run: Path, scheme: str):
+def test_letters_can_be_read_in_the_light_and_in_the_dark(
+    browser: Browser, trained_run: Path, scheme: Literal["light", "dark"]
+):
     opened = browser.new_page(color_scheme=scheme)
     opened.goto((trained_run / "evaluation" / "report.html").as_uri())
     paper = opened.evaluate("getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g).map(Number)")

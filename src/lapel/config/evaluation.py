@@ -123,7 +123,8 @@ class ReportConfig(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_idle(["against"], self.make, "report=true")
+        if self.against is not None and not self.make:
+            raise LapelError(f"report.against={self.against}: does nothing without report=true")
         if self.against == "":
             raise LapelError("report.against=: must name a run folder")
 

@@ -45,7 +45,7 @@ def _config(found: Evaluated) -> dict[str, Any]:
 def _encoder(found: Evaluated, summary: dict[str, Any]) -> str:
     encoder = _config(found).get("encoder") or found.subject.origin.get("encoder") or {}
     kind = str(encoder.get("kind", "")).rpartition("/")[2]
-    name = encoder.get("model") or kind
+    name = encoder.get("name") or kind
     if not name:
         return ""
     count = summary.get("parameters")

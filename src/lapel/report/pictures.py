@@ -16,7 +16,7 @@ from lapel.pictures.sheets import as_picture
 SHOWN_SIDE = 160
 
 # The map's pictures: longest side, how many a side of a sheet, and the qualities that are tried until all fit.
-THUMB_SIDE = 48
+THUMB_SIDE = 64
 SHEET = 16
 QUALITIES = (75, 55, 35, 20)
 
