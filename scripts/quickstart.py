@@ -6,15 +6,11 @@ Arguments are overrides for train.py. Where Fashion-MNIST cannot be had, garment
 import json
 import logging
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-
-from rich.console import Console
-from rich.table import Table
 
 from lapel.commands.starting import EXIT_SIGNALLED
 from lapel.config.composing import compose
@@ -22,6 +18,7 @@ from lapel.config.data import FashionMnistConfig
 from lapel.config.train import TrainConfig
 from lapel.datasets import fashion_mnist
 from lapel.errors import DataNotFoundError, LapelError
+from lapel.machine.console import plain_table, show
 from lapel.runs.folder import latest
 
 SHOWN = ["recall@1", "recall@5", "recall@10", "map@r"]
@@ -47,7 +44,7 @@ def main() -> None:
     seconds["evaluate"] = run(sys.executable, "evaluate.py", f"run={folder}")
     seconds["export"] = run(sys.executable, "export.py", f"run={folder}")
     seconds["search"] = run(str(programs / "lapel-search"), f"bundle={folder / 'bundle'}", "row=0", "k=5")
-    show(folder, seconds)
+    show_all(folder, seconds)
 
 
 def fallback(config: TrainConfig) -> list[str]:
@@ -83,25 +80,18 @@ def run(*command: str) -> float:
     return time.perf_counter() - began
 
 
-def show(folder: Path, seconds: dict[str, float]) -> None:
-    """The closing table."""
+def show_all(folder: Path, seconds: dict[str, float]) -> None:
+    """The closing tables: scores, seconds, and where everything is."""
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
     protocol = metrics["protocol"]
-    table = Table(
-        title=f"{protocol['data']}, {protocol['split']} part, {protocol['queries']} queries", show_header=False
-    )
-    table.add_column()
-    table.add_column(overflow="fold")
-    for name in SHOWN:
-        table.add_row(name, f"{metrics[name]:.4f}")
-    table.add_section()
-    for name, value in seconds.items():
-        table.add_row(f"{name}, seconds", f"{value:.0f}")
-    table.add_section()
+    scores = plain_table("", "score", "", "seconds", right=["score", "seconds"])
+    steps = [*seconds.items(), *[("", None)] * len(SHOWN)]
+    for name, (step, took) in zip(SHOWN, steps, strict=False):
+        scores.add_row(name, f"{metrics[name]:.4f}", step, "" if took is None else f"{took:.0f}")
+    show("", f"{protocol['data']}, {protocol['split']} part, {protocol['queries']} queries", scores, "")
     for name in ("checkpoints/best.ckpt", "evaluation/report.html", "evaluation/metrics.json", "bundle"):
-        table.add_row(Path(name).stem, str(folder / name))
-    table.add_row("curves", ".venv/bin/tensorboard --logdir runs")
-    Console(width=max(100, shutil.get_terminal_size().columns)).print(table)
+        show(f"{Path(name).stem:<9}{folder / name}")
+    show(f"{'curves':<9}.venv/bin/tensorboard --logdir runs")
 
 
 if __name__ == "__main__":

@@ -1,45 +1,48 @@
 """lapel-evaluate, and the table of scores that it prints."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once
+from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once, typed
 
 if TYPE_CHECKING:
     from lapel.config.evaluation import EvaluateConfig
 
 
 def _evaluate(config: "EvaluateConfig") -> float:
-    from lapel.evaluation import evaluate
+    from lapel.commands.terminal import say_next
+    from lapel.config.data import DataConfig
+    from lapel.evaluation import evaluated_in_folder
+    from lapel.machine.console import show
 
-    result = evaluate(config)
-    _print_scores(result)
+    result, folder = evaluated_in_folder(config)
+    _show_scores(result)
+    if config.report.make:
+        show(f"report: {folder / 'report.html'}")
+    if config.bundle is None and not isinstance(config.data, DataConfig):  # a run, on its own data
+        say_next(f"{typed('lapel-export')} run={Path(config.run)}")
     return result["map@r"]
 
 
-def _print_scores(result: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    from lapel.machine.console import console
+def _show_scores(result: dict[str, Any]) -> None:
+    from lapel.machine.console import plain_table, show
 
     protocol = result["protocol"]
-    print(f"{protocol['data']}, {protocol['split']} part, {protocol['queries']} queries, {protocol['metric']}")
-    table = Table()
-    table.add_column("metric")
-    table.add_column("value", justify="right")
     intervals, cost, before = result["intervals"], result.get("approximation", {}), result.get("before", {})
-    if intervals:
-        table.add_column(protocol["intervals"].partition(" by ")[0], justify="right")
-    for heading in ("exact search", "cost") if cost else ("before", "difference") if before else ():
-        table.add_column(heading, justify="right")
+    ends = [protocol["intervals"].partition(" by ")[0]] if intervals else []
+    others = ["exact search", "cost"] if cost else ["before", "difference"] if before else []
+    heads = ["value", *ends, *others]
+    table = plain_table("metric", *heads, right=heads)
     for name, value in result.items():
         if isinstance(value, float):
             cells = [_interval(intervals.get(name))] if intervals else []
             cells += [f"{value + cost[name]:.4f}", f"{cost[name]:+.4f}"] if name in cost else []
             cells += [f"{before[name]:.4f}", f"{value - before[name]:+.4f}"] if name in before else []
             table.add_row(name, f"{value:.4f}", *cells)
-    console().print(table)
+    told = f"{protocol['data']}, {protocol['split']} part, {protocol['queries']} queries, {protocol['metric']}"
+    show(told, table)
     if times := result.get("milliseconds_per_query"):
-        print(f"{protocol['search']}: {times['index']:.3f} ms per query, exact search {times['exact']:.3f}")
+        show(f"{protocol['search']}: {times['index']:.3f} ms per query, exact search {times['exact']:.3f}")
 
 
 def _interval(ends: list[float] | None) -> str:

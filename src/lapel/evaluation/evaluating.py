@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         LapelError: the run, its checkpoint, the bundle, the weights or the data are missing or damaged, or no query has
             a match.
     """
+    return evaluated_in_folder(config)[0]
+
+
+def evaluated_in_folder(config: EvaluateConfig) -> tuple[dict[str, Any], Path]:
+    """As `evaluate`; also the folder in which everything was written."""
     rival_folder = named_rival(config)
     subject = subject_of(config)
     protocol = protocol_of(subject.catalog, config.split.name, config.within, config.across)
@@ -74,7 +80,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     }
     write_evaluation(found, store, result, pairs, _tables(found, predicted))
     logger.info("evaluated %s on %s: %s", subject.name, config.split.name, subject.folder / METRICS_FILE)
-    return result
+    return result, subject.folder
 
 
 def _scored(config: EvaluateConfig, subject: Subject, protocol: Protocol, store: ImageStore) -> Evaluated:
