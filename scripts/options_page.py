@@ -9,6 +9,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "options.md"
 
 BEGINNING = """# Options
 
+Reading order: ← [A bundle](bundle.md) · [Results](results.md) →
+
 Every option of every command, with its default. `--help all` of a command prints its own, `--help GROUP`,
 `--help GROUP=NAME` and `--help OPTION` a part of them. This page is written by `make docs`.
 

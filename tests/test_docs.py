@@ -136,6 +136,25 @@ def test_every_option_that_is_named_exists() -> None:
     assert not unknown
 
 
+def test_the_pages_lead_from_one_to_the_next_in_the_order_of_the_readme() -> None:
+    order = re.findall(r"^\d\. \[docs/(\w+\.md)\]", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
+    assert sorted(order) == sorted(page.name for page in PAGES[1:])
+    for before, name, after in zip(["../README.md", *order], order, [*order[1:], None], strict=False):
+        line = re.search(r"^Reading order: .*$", (ROOT / "docs" / name).read_text(), flags=re.MULTILINE)
+        assert line is not None
+        assert re.findall(r"\(([^)]+)\)", line[0]) == [each for each in (before, after) if each]
+
+
+def test_every_link_leads_somewhere() -> None:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+            path, _, anchor = target.partition("#")
+            file = page if not path else (page.parent / path)
+            assert file.exists(), f"{page.name}: {target}"
+            heads = re.findall(r"^#+ (.+)$", file.read_text(), flags=re.MULTILINE) if file.suffix == ".md" else []
+            assert not anchor or anchor in [re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in heads]
+
+
 QUICK = [each for each in commands() if not LONG.search(each)]
 
 

@@ -68,7 +68,8 @@ def _picture(found: "DataFrame", bundle: "Bundle", config: "SearchConfig") -> No
     from lapel.pictures.finds import as_page, as_sheet
 
     path = user_path(config.out or f"finds.{config.format.name}")
-    finds = finds_of(found, bundle, config, asked(bundle, config).splitlines())
+    digits = telling_digits(found["score"].tolist())
+    finds = finds_of(found, digits, bundle, config, asked(bundle, config).splitlines())
     with written_whole(path) as temporary:
         if config.format is TableFormat.png:
             as_sheet(finds).save(temporary, format="PNG")

@@ -9,7 +9,6 @@ import pandas as pd
 from lapel import datasets
 from lapel.bundle import Bundle
 from lapel.catalog import Catalog
-from lapel.commands.search import telling_digits
 from lapel.config.composing import from_plain
 from lapel.config.search import SearchConfig
 from lapel.errors import DataNotFoundError, LapelError
@@ -18,11 +17,12 @@ from lapel.photos.decoding import open_photo
 from lapel.pictures.finds import Find, Finds
 
 
-def finds_of(found: pd.DataFrame, bundle: Bundle, config: SearchConfig, heading: list[str]) -> Finds:
+def finds_of(found: pd.DataFrame, digits: int, bundle: Bundle, config: SearchConfig, heading: list[str]) -> Finds:
     """What a sheet shows of a search.
 
     Args:
         found: its result.
+        digits: of scores, after the point.
         bundle: that was searched.
         config: of the command.
         heading: what was searched with, line by line.
@@ -32,7 +32,6 @@ def finds_of(found: pd.DataFrame, bundle: Bundle, config: SearchConfig, heading:
     """
     catalog = _catalog(bundle, config)
     rows = {str(image): row for row, image in enumerate(catalog.table["image"])}
-    digits = telling_digits(found["score"].tolist())
     finds = [
         Find(
             _pixels(catalog, rows.get(str(each["image"]))),
