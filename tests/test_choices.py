@@ -63,7 +63,7 @@ def test_options_say_where_they_are_declared_that_a_resume_may_change_them() -> 
     assert set(how_keys()) == {
         "trainer.accelerator", "trainer.devices", "trainer.threads", "trainer.checkpoint_every",
         "trainer.checkpoint_minutes", "trainer.compile", "data.root", "data.cache", "data.store", "data.workers",
-        "data.download", "data.timeout",
+        "data.download", "data.timeout", "quiet",
     }  # fmt: skip
 
 

@@ -253,7 +253,9 @@ def rivals(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     """A run, and another one whose queries are scored a little otherwise."""
     folder = tmp_path_factory.mktemp("rivals")
     for name in ("mine", "other"):
-        shutil.copytree(trained_run, folder / name, ignore=shutil.ignore_patterns("tensorboard", "bundle"))
+        shutil.copytree(
+            trained_run, folder / name, ignore=shutil.ignore_patterns("tensorboard", "bundle", "val*", "*within*")
+        )
     table = pd.read_parquet(folder / "other/evaluation/queries.parquet")
     table["map@r"] = np.clip(table["map@r"] + np.linspace(0.2, 0.4, len(table)), 0, 1)
     table.to_parquet(folder / "other/evaluation/queries.parquet", index=False)

@@ -157,7 +157,8 @@ def _has(plain: dict[str, Any], key: str) -> bool:
 
 def how_keys() -> list[str]:
     """Whole keys of the options that say where and how a training is computed, not what comes of it."""
-    return list(dict.fromkeys(key for key, metadata in options_below(TrainConfig) if metadata.get("how")))
+    keys = dict.fromkeys(key for key, metadata in options_below(TrainConfig) if metadata.get("how"))
+    return sorted(keys, key=lambda key: "." not in key)  # those of no group last
 
 
 def options_below(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
