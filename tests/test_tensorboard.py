@@ -56,8 +56,9 @@ def test_scores_on_val_and_losses_come_first_and_every_curve_says_what_it_is(tra
     told = {tag: events.summary_metadata[tag].summary_description for tag in tags}
     assert all(told.values()), told
     assert {events.summary_metadata[tag].data_class for tag in tags} == {DATA_CLASS_SCALAR}
-    assert told["1_val/recall@5"] == "Share of val's queries with at least one match among the first 5 found."
-    assert told["(best)/mrr"].startswith("Of the checkpoint that is kept as the best. Mean reciprocal rank")
+    assert told["1_val/recall@5"] == "Share of queries with at least one match among the first 5 images. Of val."
+    assert told["(best)/mrr"].startswith("Mean reciprocal rank: ")
+    assert "the checkpoint that is kept as the best" in told["(best)/mrr"]
     assert "pair" in told["2_loss/pair"]
     assert "{" not in "".join(told.values())
     assert sentence("a_users/own") == ""

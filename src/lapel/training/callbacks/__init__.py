@@ -3,10 +3,11 @@
 from lapel.training.callbacks.curves import Curves
 from lapel.training.callbacks.events import EventFiles
 from lapel.training.callbacks.interrupt import Interrupt
-from lapel.training.callbacks.keeper import MONITORED, Keeper
+from lapel.training.callbacks.keeper import Keeper
 from lapel.training.callbacks.pictures import Pictures
 from lapel.training.callbacks.progress import ProgressBar
 from lapel.training.callbacks.speed import Speed
+from lapel.training.callbacks.tags import MONITORED
 from lapel.training.callbacks.watchdog import Watchdog
 
 __all__ = [

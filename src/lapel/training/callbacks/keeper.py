@@ -21,12 +21,11 @@ from lapel.training.callbacks.events import EventFiles
 from lapel.training.callbacks.interrupt import Interrupt
 from lapel.training.callbacks.pictures import Pictures
 from lapel.training.callbacks.speed import Speed
+from lapel.training.callbacks.tags import MONITORED
 from lapel.training.exchange import highest
 from lapel.training.module import SimilarityModule
 
 logger = logging.getLogger(__name__)
-
-MONITORED = "map@r"
 
 
 class Keeper(Callback):

@@ -3,19 +3,14 @@
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_SCALAR, Summary  # pyright: ignore
 from torch.utils.tensorboard.summary import scalar
 
+from lapel.retrieval.words import told
+
 # TensorBoard sorts sections by name, figures ahead of letters, and opens the first two; HParams shows the first five
 # scores by the order of their characters, in which a bracket is ahead of both.
 VAL, LOSS, BEST = "1_val", "2_loss", "(best)"
 
-SCORES = {
-    "recall": "Share of val's queries with at least one match among the first {k} found.",
-    "precision": "Share of matches among the first {k} found, mean over val's queries.",
-    "map@r": "MAP@R on val: mean over the ranks up to R of the precision there, where a match stands; R is the number "
-    "of a query's matches. The best checkpoint is the one with the highest.",
-    "r_precision": "R-precision on val: share of matches among the first R found; R is the number of matches.",
-    "mrr": "Mean reciprocal rank on val: 1 over the rank of the first match.",
-    "map": "Mean average precision on val, over the whole gallery.",
-}
+# The score on val whose highest value makes a checkpoint the best.
+MONITORED = "map@r"
 
 SENTENCES = {
     f"{LOSS}/total": "The loss that is made smaller: mean of the batches since the point before.",
@@ -41,9 +36,9 @@ def sentence(tag: str) -> str:
     """What a curve shows, for a person who has not read the docs; empty for a tag that is none of lapel's."""
     section, _, name = tag.partition("/")
     if section in (VAL, BEST):
-        base, _, k = name.partition("@")
-        told = SCORES.get(name, SCORES.get(base, "")).format(k=k)
-        return f"Of the checkpoint that is kept as the best. {told}" if section == BEST else told
+        of = "the checkpoint that is kept as the best, on val" if section == BEST else "val"
+        kept = " The best checkpoint is the one with the highest." if name == MONITORED else ""
+        return f"{told(name).text} Of {of}.{kept}"
     return SENTENCES.get(tag, PARTS.get(section, "")).format(name=name)
 
 
