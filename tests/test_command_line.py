@@ -473,6 +473,7 @@ def test_finds_are_shown_as_pictures(run, bundle: Path) -> None:
         (["row=1", "format=xml"], "table, json, csv, html, png"),
         (["row=1", "out=x.html"], "is for pictures, with format=html, png"),
         (["row=1", "format=png", "out="], "out=: must name a file"),
+        (["row=1", "format=png", "out=a.html"], "out=a.html: must end in .png"),
         (["row=1", "kk=3"], "kk"),
         (["photo.png"], "photo.png: must be key=value"),
     ],

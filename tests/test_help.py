@@ -91,6 +91,7 @@ def test_one_group_choice_or_option_can_be_asked_for() -> None:
     assert "Signs of a collapse" in told_of(train, "watchdog")[0]
     whole = "\n".join(told_of(train, "all"))
     assert all(f"  {each.key}=" in whole for each in train.all_options())
+    assert max(map(len, whole.splitlines())) <= 100
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ def _everything(command: Command) -> list[str]:
 
 
 def _of_group(group: Group) -> list[str]:
-    lines = [f"{group.name}: {group.text}" if group.text else group.name]
+    lines = _wrapped(f"{group.name}: {group.text}" if group.text else group.name, "")
     for each in group.choices:
         sign = "*" if each.name == group.default else ""
         lines += _paragraph(f"{group.name}={each.name}{sign}", _of(each), "    ")

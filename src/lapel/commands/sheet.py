@@ -11,7 +11,7 @@ from lapel.bundle import Bundle
 from lapel.catalog import Catalog
 from lapel.config.composing import from_plain
 from lapel.config.search import SearchConfig
-from lapel.errors import DataNotFoundError, LapelError
+from lapel.errors import LapelError
 from lapel.files.paths import user_path
 from lapel.photos.decoding import open_photo
 from lapel.pictures.finds import Find, Finds
@@ -46,7 +46,7 @@ def _catalog(bundle: Bundle, config: SearchConfig) -> Catalog:
     data = from_plain(bundle.manifest["config"]).data
     try:
         return datasets.load(replace(data, root=config.root) if config.root else data)
-    except DataNotFoundError as error:
+    except LapelError as error:
         raise LapelError(f"{error}; root=FOLDER says where the photos of {bundle.folder} are") from error
 
 

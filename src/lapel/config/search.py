@@ -64,3 +64,5 @@ class SearchConfig(CommandConfig):
                 raise LapelError(f"{name}={getattr(self, name)}: is for pictures, with format={formats}")
         if self.out == "":
             raise LapelError("out=: must name a file")
+        if self.out is not None and not self.out.lower().endswith(f".{self.format.name}"):
+            raise LapelError(f"out={self.out}: must end in .{self.format.name}, as format={self.format.name}")
