@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lapel.commands.help import screen, told_of
+from lapel.commands.help import print_help, screen, told_of
+from lapel.commands.starting import asks_for_help
 from lapel.config.choices import COMMAND, choices_of
 from lapel.config.composing import compose, flat, to_plain
 from lapel.config.described import Command, described, typed
@@ -92,6 +93,23 @@ def test_one_group_choice_or_option_can_be_asked_for() -> None:
     whole = "\n".join(told_of(train, "all"))
     assert all(f"  {each.key}=" in whole for each in train.all_options())
     assert max(map(len, whole.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("arguments", "first"),
+    [
+        (["--help=optim"], "optim: What every optimizer has"),
+        (["image=a.jpg", "optim.lr=1", "--help", "--cfg", "job"], "Trains a model"),
+        (["-h", "data.size"], "  data.size=28"),
+    ],
+)
+def test_help_is_on_what_is_named_and_not_on_what_stands_beside_it(
+    arguments: list[str], first: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lapel-train", *arguments])
+    assert asks_for_help()
+    print_help("train")
+    assert capsys.readouterr().out.startswith(first)
 
 
 @pytest.mark.parametrize(

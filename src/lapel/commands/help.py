@@ -29,9 +29,22 @@ def print_help(name: str) -> None:
     """
     command = described(choices_of(COMMAND)[name], name)
     with told_in_one_line(command.config.program):
-        topics = [each for each in sys.argv[1:] if not each.startswith("-") and each not in command.config.subjects]
-        lines = [line for topic in topics for line in told_of(command, topic)] or screen(command)
+        lines = [line for topic in _topics(command) for line in told_of(command, topic)] or screen(command)
         print("\n".join(line.rstrip() for line in lines))
+
+
+def _topics(command: Command) -> list[str]:
+    """What help is asked on: names, and choices as `encoder=resnet18`; not what else stands on the line by chance."""
+    arguments = [each.removeprefix("--help=") for each in sys.argv[1:]]
+    groups = {group.name for group in command.groups}
+    return [
+        each
+        for before, each in zip(["", *arguments], arguments, strict=False)
+        if not each.startswith("-")
+        and before not in ("--cfg", "-c")
+        and each not in command.config.subjects
+        and ("=" not in each or each.partition("=")[0] in groups)
+    ]
 
 
 # ------------------------------------------------------------------------------------------- one screen

@@ -29,7 +29,7 @@ _SCRIPTS = ("train.py", "evaluate.py", "export.py")
 
 def asks_for_help() -> bool:
     """Whether the arguments of this process ask for help."""
-    return bool(set(HELP) & set(sys.argv[1:]))
+    return bool(set(HELP) & {each.partition("=")[0] for each in sys.argv[1:]})
 
 
 def typed(program: str) -> str:

@@ -69,7 +69,7 @@ class DataConfig(MovedData):
     resize: Resize = Resize.squash
     """How images of another shape are fitted into the square."""
     batch_size: Any = option(128, at_least=2)
-    """Images of one optimizer step, over all processes; auto: 128, or as many as a smaller training part allows."""
+    """Images of a step, or auto: fewer of a small set. Over all processes; auto is 128, or as many as there are."""
 
     @property
     def height(self) -> int:

@@ -30,6 +30,12 @@ def with_sampler(config: TrainConfig, catalog: Catalog, division: Division) -> t
     except LapelError as error:
         smaller = _largest_that_works(wanted, catalog)
         if smaller is None:
+            if auto:
+                few = len(catalog.rows("train"))
+                raise LapelError(
+                    f"{catalog.name}: no batch can be made of the training part's {few} images with "
+                    f"sampler={name_of(config.sampler)}; more photos of each item, or sampler=random, may help"
+                ) from error
             raise
         if auto:
             return smaller, _sampler(smaller, catalog, division)
