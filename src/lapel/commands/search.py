@@ -95,13 +95,9 @@ def telling_digits(scores: list[float]) -> int:
     >>> telling_digits([0.9, 0.8]), telling_digits([0.99999, 0.99998]), telling_digits([1.0, 1.0])
     (4, 5, 4)
     """
-    different = len(set(scores))
-    fitting = (each for each in range(FEWEST_DIGITS, MOST_DIGITS) if _told_apart(scores, each) == different)
-    return next(fitting, MOST_DIGITS)
+    from lapel.retrieval.words import telling_decimals
 
-
-def _told_apart(scores: list[float], digits: int) -> int:
-    return len({f"{score:.{digits}f}" for score in scores})
+    return telling_decimals(scores, FEWEST_DIGITS, MOST_DIGITS)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from lapel.files.writing import Staged
 from lapel.report.content import Content, Difference, MapPoints, Query, Rival
 from lapel.report.drawings import CELLS, as_png, as_svg, figures, largest, map_colours
 from lapel.report.pictures import Sheets, as_uri, sheets
-from lapel.retrieval.words import told
+from lapel.retrieval.words import telling_decimals, told
 
 REPORT_FILE = "report.html"
 FIGURES = "figures"
@@ -222,11 +222,8 @@ def first_word(text: str) -> str:
 
 def decimals_of(query: Query) -> int:
     """How many decimals tell the similarities of a list apart."""
-    values = {each.similarity for each in query.found if each.similarity is not None}
-    for decimals in range(FEWEST_DECIMALS, MOST_DECIMALS):
-        if len({f"{value:.{decimals}f}" for value in values}) == len(values):
-            return decimals
-    return MOST_DECIMALS
+    values = [each.similarity for each in query.found if each.similarity is not None]
+    return telling_decimals(values, FEWEST_DECIMALS, MOST_DECIMALS)
 
 
 def similarity_in_words(content: Content) -> Callable[[float, int], str]:

@@ -1,6 +1,7 @@
 """What each score says, in words: told here once, for the report, for docs/evaluation.md, and for whoever asks."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 
@@ -88,3 +89,14 @@ def told(name: str) -> Told:
 def _numbered(text: str, letter: str, number: str) -> str:
     """A text with a number in the place of its letter; of one image it is told as such."""
     return re.sub(rf"\b{letter}\b", number, text).replace(FIRST, AT_FIRST)
+
+
+def telling_decimals(scores: Iterable[float], fewest: int, most: int) -> int:
+    """Decimals that tell apart all scores that differ, within bounds.
+
+    >>> telling_decimals([0.9, 0.8], 3, 6), telling_decimals([0.99999, 0.99998], 3, 6), telling_decimals([1, 1], 3, 6)
+    (3, 5, 3)
+    """
+    values = set(scores)
+    fitting = (each for each in range(fewest, most) if len({f"{value:.{each}f}" for value in values}) == len(values))
+    return next(fitting, most)
