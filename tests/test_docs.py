@@ -84,7 +84,7 @@ def lay_out(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / name)
             lines.append(f"{name},sku{item},kind{item % 3}")
     (folder / "photos.csv").write_text("\n".join(lines) + "\n")
-    for name in ("my photo (1).png", "a.jpg", "b.jpg"):
+    for name in ("my photo (1).png", "photo.jpg", "a.jpg", "b.jpg"):
         Image.open(folder / "photos/item3/0.jpg").save(folder / name)
     (yaml,) = [each for each in blocks(ROOT / "docs/training.md", "yaml") if "my_conf/variant/mine.yaml" in each]
     (folder / "my_conf/variant").mkdir(parents=True)
