@@ -67,11 +67,10 @@ def _register_schema(group: str, name: str, options: Any, also_as: str | None) -
 
 def tell_hydra() -> None:
     """Tell Hydra of every schema that it does not know yet: to be called before it composes."""
-    from hydra.core.config_store import ConfigStore  # most of the third of a second
+    from lapel.config.schemas import store  # Hydra takes most of the third of a second
 
     while _UNTOLD:
-        group, name, options = _UNTOLD.pop(0)
-        ConfigStore.instance().store(group=group, name=name, node=options)
+        store(*_UNTOLD.pop(0))
 
 
 def also_chosen_as(group: str) -> list[str]:
