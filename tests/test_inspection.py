@@ -64,10 +64,28 @@ def test_check_reports_and_draws(run, working_folder: Path):
     (root / "images" / "103.jpg").write_text("no image")
     code, printed, _ = run("check", "data=fashion_product", "data.max_bad=0.1", "out=looked at")
     assert code == 0
-    for word in ("71 images", "6 items", "2 categories", "32 x 24", "unreadable image", "103.jpg", "also in train"):
+    for word in ("71 images", "6 items", "2 categories", "32 x 24", "unreadable image", "103.jpg", "in train"):
         assert word in printed, word
     with Image.open("looked at/contact_sheet.png") as image:
         assert image.width > 300
+
+
+@pytest.mark.parametrize(("shades", "found"), [([0, 1, 2], 3), ([0, 0, 0], 0)])
+def test_queries_with_something_to_find_are_counted(run, shades: list[int], found: int, working_folder: Path):
+    """Views of the same pixels find nothing in each other."""
+    rows = ["image,item"]
+    for item in range(20):
+        for view, shade in enumerate(shades):
+            Image.new("L", (16, 16), 10 * item + shade).save(f"{item}-{view}.png")
+            rows.append(f"{item}-{view}.png,{item}")
+    Path("photos.csv").write_text("\n".join(rows) + "\n")
+    code, printed, _ = run("check", "data=table", "data.table=photos.csv", "data.split=unseen")
+    assert code == 0
+    counted = {line.split()[0]: line.split() for line in printed.splitlines() if line}
+    for split in ("train", "val", "test"):
+        images, queries, matched, gallery, items = map(int, counted[split][1:6])
+        assert images == queries == gallery == 3 * items
+        assert matched == found * items
 
 
 def test_every_data_set_can_be_checked_and_audited(run):

@@ -267,6 +267,7 @@ class TableConfig(PhotosConfig):
     exported: ClassVar[Rows] = Rows.all
 
     size: Any = option([224, 224], at_least=8, at_most=4096)
+    batch_size: Any = option(AUTO, at_least=2)
     table: str | None = option(None, free_text=True)
     """Csv or parquet file of data=table; paths in it are relative to `data.root`, by default its own folder."""
     image: str = option("image")
@@ -286,4 +287,5 @@ class FolderConfig(PhotosConfig):
     exported: ClassVar[Rows] = Rows.all
 
     size: Any = option([224, 224], at_least=8, at_most=4096)
+    batch_size: Any = option(AUTO, at_least=2)
     category: Any = option("category")

@@ -32,7 +32,7 @@ class TrainConfig(CommandConfig):
     usage: ClassVar[str] = "[group=name …] [key=value …] [-m]"
     examples: ClassVar[tuple[tuple[str, str], ...]] = (
         ("", "Fashion-MNIST"),
-        ("data=folder data.root=photos data.batch_size=auto", "photos/ITEM/1.jpg"),
+        ("data=folder data.root=photos data.size=64", "photos/ITEM/1.jpg"),
         ("encoder=efficientnet_lite0 encoder.weights=lite0.pth", "pretrained weights"),
         ("-m variant=siam,siam_cat,triplet seed=0,1", "six runs"),
     )

@@ -16,6 +16,7 @@ from lapel.inspection.doubts import doubts
 from lapel.inspection.pixels import PixelReader
 from lapel.machine.console import plain_table, printable, show
 from lapel.pictures.sheets import contact_sheet
+from lapel.retrieval.findable import matches_of_queries
 
 # Photos of a line of the contact sheet, and lines: one for each of the most frequent categories.
 SHEET_COLUMNS = 12
@@ -27,6 +28,9 @@ LEFT_OUT_FILE = "left_out.csv"
 
 # Names shown of the images that were left out for one reason.
 SHOWN = 5
+
+# Of the hash of a split.
+HASH_DIGITS = 12
 
 # Upper ends of the classes in which images an item are counted.
 IMAGE_COUNTS = [1, 2, 3, 5, 10, 20, 50, 100, 1000]
@@ -93,25 +97,28 @@ def _listed(bad: list[str]) -> list[str]:
 
 
 def splits_table(catalog: Catalog) -> Table:
-    """Rows, queries, gallery and items of each split, the items that train has too, and the split's hash."""
-    counted = ("images", "queries", "gallery", "items", "also in train")
+    """Rows of each split, queries, those with something to find, gallery, items, and those that train has, and a hash."""
+    counted = ("images", "queries", "with a match", "gallery", "items", "in train")
     splits = plain_table("split", *counted, "hash", title="splits", right=counted)
     seen = set(catalog.items[catalog.rows("train")]) if _has(catalog, "train") else set()
     for split in SPLITS:
         if not _has(catalog, split):
-            splits.add_row(split, "0", "", "", "", "", "")
+            splits.add_row(split, "0", *[""] * len(counted))
             continue
         rows = catalog.rows(split)
         roles = catalog.table["role"].to_numpy()[rows]
+        queries, gallery = (int(np.isin(roles, [role, "both"]).sum()) for role in ("query", "gallery"))
+        matched = np.count_nonzero(matches_of_queries(catalog, split)) if queries and gallery else 0
         items = set(catalog.items[rows])
         splits.add_row(
             split,
             f"{len(rows):,}",
-            f"{np.isin(roles, ['query', 'both']).sum():,}",
-            f"{np.isin(roles, ['gallery', 'both']).sum():,}",
+            f"{queries:,}",
+            f"{matched:,}",
+            f"{gallery:,}",
             f"{len(items):,}",
             "" if split == "train" else f"{len(items & seen):,}",
-            catalog.split_hash(split)[:16],
+            catalog.split_hash(split)[:HASH_DIGITS],
         )
     return splits
 

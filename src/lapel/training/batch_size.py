@@ -11,6 +11,8 @@ from lapel.config.train import TrainConfig
 from lapel.errors import LapelError
 from lapel.sampling import Division, Sampler
 
+logger = logging.getLogger(__name__)
+
 
 def with_sampler(config: TrainConfig, catalog: Catalog, division: Division) -> tuple[TrainConfig, Sampler]:
     """The sampler of a run's training part, and the run's config with the number of images that it makes a step of.
@@ -38,6 +40,7 @@ def with_sampler(config: TrainConfig, catalog: Catalog, division: Division) -> t
                 ) from error
             raise
         if auto:
+            logger.info("data.batch_size=auto: %d images a step", smaller.data.batch_size)
             return smaller, _sampler(smaller, catalog, division)
         raise LapelError(
             f"{error}; data.batch_size={smaller.data.batch_size} works with sampler={name_of(config.sampler)}, and "

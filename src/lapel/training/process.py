@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from lapel import datasets
-from lapel.catalog import SEVERAL_ITEMS, Catalog
+from lapel.catalog import Catalog
 from lapel.config.train import TrainConfig
 from lapel.config.trainer import DistributedStrategy, Precision
 from lapel.encoders.checking import check_stages
@@ -27,6 +27,7 @@ from lapel.machine.cores import available_cores
 from lapel.machine.devices import choose_device, choose_precision, describe
 from lapel.machine.provenance import git_commit, package_versions
 from lapel.runs.checkpoint import load_checkpoint
+from lapel.retrieval.findable import matches_of_queries
 from lapel.runs.folder import (
     CHECKPOINTS,
     FINISHED,
@@ -167,14 +168,12 @@ def _encoder(config: TrainConfig) -> Encoder:
 
 def _check_validation(catalog: Catalog) -> None:
     """Raise where val has no query with a match, which else would be found out at the end of the first epoch."""
-    queries, gallery = catalog.queries("val"), catalog.gallery("val")
-    if SEVERAL_ITEMS in catalog.table:  # with several items a match is all but certain; scoring tells
-        return
-    alike = np.bincount(catalog.linked_items[gallery], minlength=len(catalog.item_names))
-    if not (alike[catalog.linked_items[queries]] > np.isin(queries, gallery)).any():
+    matches = matches_of_queries(catalog, "val")
+    if not matches.any():
         raise LapelError(
-            f"{catalog.name}: val has {len(queries)} queries and {len(gallery)} gallery images, and no two of an item: "
-            "there is nothing to validate on; a larger data.val_share, or data.split=unseen, may help"
+            f"{catalog.name}: val has {len(matches)} queries and {len(catalog.gallery('val'))} gallery images, and no "
+            "two different ones of an item: there is nothing to validate on; a larger data.val_share, or "
+            "data.split=unseen, may help"
         )
 
 
