@@ -71,7 +71,7 @@ def test_check_reports_and_draws(run, working_folder: Path):
 
 
 @pytest.mark.parametrize(("shades", "found"), [([0, 1, 2], 3), ([0, 0, 0], 0)])
-def test_queries_with_something_to_find_are_counted(run, shades: list[int], found: int, working_folder: Path):
+def test_queries_with_something_to_find_are_counted(run, shades: list[int], found: int):
     """Views of the same pixels find nothing in each other."""
     rows = ["image,item"]
     for item in range(20):

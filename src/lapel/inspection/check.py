@@ -97,7 +97,7 @@ def _listed(bad: list[str]) -> list[str]:
 
 
 def splits_table(catalog: Catalog) -> Table:
-    """Rows of each split, queries, those with something to find, gallery, items, and those that train has, and a hash."""
+    """Images, queries, those with something to find, gallery and items of each split, items that train has, a hash."""
     counted = ("images", "queries", "with a match", "gallery", "items", "in train")
     splits = plain_table("split", *counted, "hash", title="splits", right=counted)
     seen = set(catalog.items[catalog.rows("train")]) if _has(catalog, "train") else set()

@@ -8,7 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
@@ -26,8 +25,8 @@ from lapel.images.store import open_store
 from lapel.machine.cores import available_cores
 from lapel.machine.devices import choose_device, choose_precision, describe
 from lapel.machine.provenance import git_commit, package_versions
-from lapel.runs.checkpoint import load_checkpoint
 from lapel.retrieval.findable import matches_of_queries
+from lapel.runs.checkpoint import load_checkpoint
 from lapel.runs.folder import (
     CHECKPOINTS,
     FINISHED,
