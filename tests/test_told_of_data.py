@@ -258,7 +258,7 @@ def test_check_lists_every_bad_photo_and_stops_for_none(shop: Path, check: Run) 
         else:
             (shop / name).unlink()
     printed = check("data=table", f"data.table={shop / 'shop.csv'}")
-    assert "9 photos are missing or unreadable; data.max_bad=0.001 allows 3: a training stops for them" in printed
+    assert "missing or unreadable: 9 photos; data.max_bad=0.001 allows 3: a training stops for them" in printed
     assert all(f"  {name}" in printed for name in bad)
     assert "img/p2.png: of no format that Pillow knows" in printed
     listed = pd.read_csv("looked/left_out.csv")

@@ -18,6 +18,17 @@ def _escaped(letter: str) -> str:
     return letter if unicodedata.category(letter) == "Zs" else ascii(letter)[1:-1]
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """How many of something: `counted(1, "image") == "1 image"`, `counted(2000, "image") == "2,000 images"`.
+
+    Args:
+        count: of them.
+        one: what it is called where there is one.
+        several: and where there are several; by default with an s.
+    """
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
+
+
 class LapelError(Exception):
     """Bad input: the message is one line that names the thing, where it is, and what is allowed.
 

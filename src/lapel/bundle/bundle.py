@@ -15,7 +15,7 @@ from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE, SEEN_FILE, bundle_folder
 from lapel.bundle.runners import Runner, TorchScriptRunner, runners
 from lapel.catalog.seen import Seen
 from lapel.config.variant import Metric
-from lapel.errors import LapelError
+from lapel.errors import LapelError, counted
 from lapel.photos.given import as_arrays
 from lapel.retrieval.pairs import NO_POSITION, Neighbors
 
@@ -56,8 +56,8 @@ class Bundle:
         return self.manifest["embedding"]
 
     def __repr__(self) -> str:
-        rows, encoder = self.index.ntotal, self.runner.file
-        return f"<Bundle {self.folder}: {rows:,} rows, {encoder}, {self.dimensions} dimensions, {self.metric.name}>"
+        rows, encoder = counted(self.index.ntotal, "row"), self.runner.file
+        return f"<Bundle {self.folder}: {rows}, {encoder}, {self.dimensions} dimensions, {self.metric.name}>"
 
     @cached_property
     def items(self) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lapel.errors import LapelError
+from lapel.errors import LapelError, counted
 
 if TYPE_CHECKING:
     from lapel.photos.building import PhotoSource
@@ -97,8 +97,8 @@ class Catalog:
 
     def __repr__(self) -> str:
         return (
-            f"<Catalog {self.name}: {len(self):,} images, {len(self.item_names):,} items, "
-            f"{len(self.category_names):,} categories>"
+            f"<Catalog {self.name}: {counted(len(self), 'image')}, {counted(len(self.item_names), 'item')}, "
+            f"{counted(len(self.category_names), 'category', 'categories')}>"
         )
 
     @property

@@ -25,6 +25,7 @@ def _evaluate(config: "EvaluateConfig") -> float:
 
 
 def _show_scores(result: dict[str, Any]) -> None:
+    from lapel.errors import counted
     from lapel.machine.console import plain_table, show
 
     protocol = result["protocol"]
@@ -39,7 +40,8 @@ def _show_scores(result: dict[str, Any]) -> None:
             cells += [f"{value + cost[name]:.4f}", f"{cost[name]:+.4f}"] if name in cost else []
             cells += [f"{before[name]:.4f}", f"{value - before[name]:+.4f}"] if name in before else []
             table.add_row(name, f"{value:.4f}", *cells)
-    told = f"{protocol['data']}, {protocol['split']} part, {protocol['queries']} queries, {protocol['metric']}"
+    queries = counted(protocol["queries"], "query", "queries")
+    told = f"{protocol['data']}, {protocol['split']} part, {queries}, {protocol['metric']}"
     show(told, table)
     if times := result.get("milliseconds_per_query"):
         show(f"{protocol['search']}: {times['index']:.3f} ms per query, exact search {times['exact']:.3f}")

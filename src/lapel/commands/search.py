@@ -80,11 +80,13 @@ def _picture(found: "DataFrame", bundle: "Bundle", config: "SearchConfig") -> No
 
 def asked(bundle: "Bundle", config: "SearchConfig") -> str:
     """What was searched with, in what, and by which measure, in three lines."""
+    from lapel.errors import counted
+
     subject = str(config.image)
     if config.row is not None:
         described = bundle.items.iloc[config.row]
         subject = f"row {config.row} ({described['item']}, image {described['image']})"
-    model = f"{bundle.manifest['name']}, {len(bundle.items):,} images"
+    model = f"{bundle.manifest['name']}, {counted(len(bundle.items), 'image')}"
     measure = "cosine, 1 at most" if bundle.metric.name == "cosine" else "minus the euclidean distance, 0 at most"
     return f"Look-alikes of {subject}\nin {bundle.folder}\n{model}; score: {measure}"
 

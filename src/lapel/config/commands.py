@@ -30,7 +30,7 @@ class CommandConfig(Options):
     then: ClassVar[str] = ""
 
     quiet: bool = option(False, how=True)
-    """Say nothing but results, warnings and errors."""
+    """Say less: results, warnings and errors alone."""
 
 
 def composed_commands() -> dict[str, type[CommandConfig]]:

@@ -159,7 +159,7 @@ class PhotosConfig(DataConfig):
 
     channels: int = option(3, at_least=1, at_most=3)
     item: Any = option("item")
-    """Column of what must match; of several, as `[articleType,gender]`, the combination."""
+    """Column of what must match, or several, as `[articleType,gender]`, whose combination must."""
     category: Any = option(None)
     """Column, or columns, of the coarser class; by default the item. The Cat losses learn it."""
     where: str | None = option(None, free_text=True)

@@ -86,7 +86,7 @@ class TrunkConfig(EncoderConfig):
     name: str = option("resnet18")
     """Name of the model in its library (encoder=trunk): `tf_efficientnet_lite0`, `resnet50`."""
     weights: str = option("none", free_text=True)
-    """Weights: none, default or a file; default are the library's pretrained ones, a file is .pth or .safetensors."""
+    """Weights (not of tiny): none, default or a file, .pth or .safetensors; default are the library's own."""
     frozen: list[str] = option([])
     """Parts of the trunk that stay as they are, by name, as `blocks.0`; `[all]` for the whole of it."""
     trunk_lr: float = option(1.0, at_least=0)

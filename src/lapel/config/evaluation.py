@@ -217,7 +217,7 @@ class EvaluateConfig(CommandConfig):
     run: str = option("latest", free_text=True)
     """Run folder."""
     bundle: str | None = option(None, free_text=True)
-    """Bundle folder, scored in place of a run; its encoder, and its index beside exact search."""
+    """Bundle folder, scored in place of a run; its index is compared with exact search."""
     encoder: EncoderConfig | None = None
     """Scored in place of a run: its trunk's features, without a head."""
     metric: Metric | None = None

@@ -81,7 +81,7 @@ class TrainConfig(CommandConfig):
     miner: MinerConfig | None = None
     """Chooses the pairs or triplets of that objective."""
     seed: int = option(0, at_least=0, at_most=2**32 - 1)
-    """Seed of everything random: initial weights, batches, augmentation."""
+    """Seed of everything random."""
     init: str | None = option(None, free_text=True)
     """Run or bundle whose encoder's weights training begins with; everything else begins anew."""
     resume: str | None = option(None, free_text=True)

@@ -38,7 +38,7 @@ class TrainerConfig(Options):
 
     accelerator: Accelerator = option(Accelerator.auto, how=True)
     devices: int = option(1, at_least=1, how=True)
-    """Processes, each with a device of its own; on the CPU, with a share of the cores."""
+    """Processes, each with a device of its own, or with a share of the CPU's cores."""
     strategy: DistributedStrategy = DistributedStrategy.ddp
     sync_batchnorm: bool = False
     """Whether batch normalisation looks at the images of all processes; on GPUs."""

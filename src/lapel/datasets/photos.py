@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 CHOSEN, POSITION = "__chosen", "__position"
 
 # Reasons for leaving a row out that count as bad photos.
-MISSING, UNREADABLE = "no image file", "unreadable image"
+BAD = MISSING, UNREADABLE = "no image file", "unreadable image"
 
 # What comes between the names of several label columns.
 JOINT = " / "
@@ -241,7 +241,7 @@ def _stop_over_max_bad(listing: Listing, config: PhotosConfig, listed: int, hint
 
 def bad_photos(dropped: list[Dropped]) -> list[str]:
     """The photos that are missing or unreadable, each with why."""
-    return [name for each in dropped if each.reason in (MISSING, UNREADABLE) for name in each.names]
+    return [name for each in dropped if each.reason in BAD for name in each.names]
 
 
 def allowed_bad(share: float, listed: int) -> int:

@@ -17,6 +17,7 @@ from rich.table import Table
 from lapel.catalog import Catalog, linked
 from lapel.config.catalog import CatalogConfig
 from lapel.config.data import Resize
+from lapel.errors import counted
 from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.pixels import PixelReader
@@ -108,7 +109,7 @@ def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
     pictures = compared(catalog, reader)
     pairs = duplicate_pairs(pictures, config.bits, config.difference)
     found = {kind: group(catalog, pictures, pairs, kind) for kind in ("exact", "near")}
-    show(f"{catalog.name}: {len(catalog):,} images", _summary(found), _straddling(catalog))
+    show(f"{catalog.name}: {counted(len(catalog), 'image')}", _summary(found), _straddling(catalog))
     table = pd.concat([each.table for each in found.values()], ignore_index=True)
     with written_whole(folder / "duplicates.csv") as temporary:
         temporary.write_text(csv_text(table), encoding="utf-8", newline="")

@@ -9,7 +9,8 @@ from rich.table import Table
 from lapel.catalog import SPLITS, Catalog, Dropped
 from lapel.config.catalog import CatalogConfig
 from lapel.config.data import PhotosConfig
-from lapel.datasets.photos import allowed_bad, bad_photos
+from lapel.datasets.photos import BAD, allowed_bad, bad_photos
+from lapel.errors import counted
 from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.doubts import doubts
@@ -44,8 +45,9 @@ def check(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
         catalog: what is reported.
         folder: where `contact_sheet.png` goes.
     """
-    items, categories = f"{len(catalog.item_names):,} items", f"{len(catalog.category_names):,} categories"
-    show(f"{catalog.name}: {len(catalog):,} images, {items}, {categories}")
+    items = counted(len(catalog.item_names), "item")
+    categories = counted(len(catalog.category_names), "category", "categories")
+    show(f"{catalog.name}: {counted(len(catalog), 'image')}, {items}, {categories}")
     show(splits_table(catalog), images_an_item(catalog))
     if catalog.photos is not None:
         show(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
@@ -86,7 +88,7 @@ def bad_lines(catalog: Catalog, config: CatalogConfig) -> list[str]:
     allowed = allowed_bad(config.data.max_bad, listed)
     told = "goes on without them" if len(bad) <= allowed else "stops for them"
     limit = f"data.max_bad={config.data.max_bad} allows {allowed:,}"
-    lines = [f"{len(bad):,} photos are missing or unreadable; {limit}: a training {told}"]
+    lines = [f"missing or unreadable: {counted(len(bad), 'photo')}; {limit}: a training {told}"]
     return [*lines, *_listed(bad)]
 
 
@@ -161,8 +163,8 @@ def dropped_table(left_out: list[Dropped]) -> Table | str:
     told.columns[-1].overflow = "fold"
     for dropped in left_out:
         more = "" if len(dropped.names) <= SHOWN else " …"
-        names = ", ".join(printable(name) for name in dropped.names[:SHOWN])
-        told.add_row(dropped.reason, f"{len(dropped.names):,}", names + more)
+        names = ", ".join(printable(name) for name in dropped.names[:SHOWN]) + more
+        told.add_row(dropped.reason, f"{len(dropped.names):,}", "listed below" if dropped.reason in BAD else names)
     return told
 
 
@@ -174,5 +176,5 @@ def sheet(catalog: Catalog, reader: PixelReader):
     for category in names[np.argsort(-counts, kind="stable")][:SHEET_LINES]:
         rows = np.flatnonzero(categories == category)
         chosen = rows[np.unique(np.linspace(0, len(rows) - 1, SHEET_COLUMNS).astype(np.int64))]
-        lines.append((f"{catalog.category_names[category]}: {len(rows):,} images", reader.read(chosen)))
+        lines.append((f"{catalog.category_names[category]}: {counted(len(rows), 'image')}", reader.read(chosen)))
     return contact_sheet(lines)

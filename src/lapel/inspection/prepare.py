@@ -11,7 +11,7 @@ from lapel.config.catalog import CatalogConfig
 from lapel.config.choices import name_of
 from lapel.config.data import DataConfig, PhotosConfig, TableConfig
 from lapel.datasets.origins import ORIGINS, usual_folders
-from lapel.errors import DataNotFoundError
+from lapel.errors import DataNotFoundError, counted
 from lapel.files.cache import cache_folder
 from lapel.files.paths import user_path
 
@@ -72,11 +72,13 @@ def instructions(name: str) -> str:
 
 def report(catalog: Catalog) -> str:
     """What is ready, in a few lines."""
-    lines = [f"{catalog.name}: {len(catalog):,} images, {len(catalog.item_names):,} items"]
+    lines = [f"{catalog.name}: {counted(len(catalog), 'image')}, {counted(len(catalog.item_names), 'item')}"]
     lines += [f"  left out: {len(dropped.names):,} ({dropped.reason})" for dropped in catalog.dropped]
     for split in SPLITS:
         if split in set(catalog.table["split"]):
-            lines.append(f"  {split}: {len(catalog.rows(split)):,} images, hash {catalog.split_hash(split)[:16]}")
+            lines.append(
+                f"  {split}: {counted(len(catalog.rows(split)), 'image')}, hash {catalog.split_hash(split)[:16]}"
+            )
     if catalog.photos is not None:
         lines.append(f"  decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
     if catalog.split_file is not None:

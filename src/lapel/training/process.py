@@ -19,7 +19,7 @@ from lapel.config.trainer import DistributedStrategy, Precision
 from lapel.encoders.checking import check_stages
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.encoder import build as build_encoder
-from lapel.errors import LapelError
+from lapel.errors import LapelError, counted
 from lapel.files.writing import write_json
 from lapel.images.store import open_store
 from lapel.machine.cores import available_cores
@@ -148,9 +148,9 @@ def prepare(config: TrainConfig, rank: int = 0, ranks: int = 1) -> tuple[Similar
     config, sampler = with_sampler(config, catalog, Division(rank, ranks, config.trainer.accumulate))
     module = SimilarityModule(config, encoder, catalog, store, sampler)
     logger.info(
-        "training %s on %s in %s: %d images, %d steps",
+        "training %s on %s in %s: %s, %s",
         config.name, describe(device), choose_precision(config.trainer.precision, device).name,
-        len(catalog.rows("train")), module.course.total_steps,
+        counted(len(catalog.rows("train")), "image"), counted(module.course.total_steps, "step"),
     )  # fmt: skip
     return module, device
 
@@ -170,7 +170,7 @@ def _check_validation(catalog: Catalog) -> None:
     matches = matches_of_queries(catalog, "val")
     if not matches.any():
         raise LapelError(
-            f"{catalog.name}: val has {len(matches)} queries and {len(catalog.gallery('val'))} gallery images, and no "
+            f"{catalog.name}: val has {counted(len(matches), 'query', 'queries')} and {counted(len(catalog.gallery('val')), 'gallery image')}, and no "
             "two different ones of an item: there is nothing to validate on; a larger data.val_share, or "
             "data.split=unseen, may help"
         )

@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 from rich.progress import BarColumn, TextColumn
 
+from lapel.errors import counted
 from lapel.machine.console import progress
 from lapel.sampling import Batch
 from lapel.training.callbacks.curves import Curves
@@ -134,8 +135,8 @@ class ProgressBar(Callback):
         self.told = True
         if left > WORTH_TELLING:
             logger.info(
-                "about %s to go, and the scoring of each epoch: %d steps at %.2g s each",
-                clock(left), course.total_steps - steps, each,
+                "about %s to go, and the scoring of each epoch: %s at %.2g s each",
+                clock(left), counted(course.total_steps - steps, "step"), each,
             )  # fmt: skip
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
