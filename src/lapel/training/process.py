@@ -169,10 +169,11 @@ def _check_validation(catalog: Catalog) -> None:
     """Raise where val has no query with a match, which else would be found out at the end of the first epoch."""
     matches = matches_of_queries(catalog, "val")
     if not matches.any():
+        queries = counted(len(matches), "query", "queries")
+        images = counted(len(catalog.gallery("val")), "gallery image")
         raise LapelError(
-            f"{catalog.name}: val has {counted(len(matches), 'query', 'queries')} and {counted(len(catalog.gallery('val')), 'gallery image')}, and no "
-            "two different ones of an item: there is nothing to validate on; a larger data.val_share, or "
-            "data.split=unseen, may help"
+            f"{catalog.name}: val has {queries} and {images}, and no two different ones of an item: there is nothing "
+            "to validate on; a larger data.val_share, or data.split=unseen, may help"
         )
 
 
