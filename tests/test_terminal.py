@@ -183,6 +183,16 @@ def test_a_line_is_said_at_once_where_something_begins(
     assert capsys.readouterr().out == ("begins\n" if said else "")
 
 
+def test_nothing_is_said_at_once_before_results_that_go_to_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["evaluate.py"])
+    with open(tmp_path / "scores.txt", "w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        starting.say_at_once("begins")
+    assert (tmp_path / "scores.txt").read_text() == ""
+
+
 def seen_on_a_terminal(command: list[str], folder: Path) -> str:
     """All that a command writes to a terminal of 80 columns."""
     leader, follower = pty.openpty()

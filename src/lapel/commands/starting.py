@@ -7,10 +7,12 @@ of the commands import next to nothing themselves.
 import gc
 import os
 import signal
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from lapel.errors import AWAITED, SignalledError
 
@@ -46,11 +48,21 @@ def typed(program: str) -> str:
 def say_at_once(what: str) -> None:
     """A line on stdout about what begins: to import torch alone takes seconds, and more on a cold disk.
 
-    Nothing where something is only shown, where the user wants it quiet, and in all but one of several processes.
+    Nothing where something is only shown, where the user wants it quiet, in all but one of several processes, and where
+    stdout is a file, in which it would stand before the results. Not on stderr, where an error is the only line.
     """
     others = os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) != "0"
-    if not others and QUIET not in sys.argv[1:] and not set(SHOWN) & {each.partition("=")[0] for each in sys.argv[1:]}:
+    shown = set(SHOWN) & {each.partition("=")[0] for each in sys.argv[1:]}
+    if not others and not shown and QUIET not in sys.argv[1:] and not _is_file(sys.stdout):
         print(what, flush=True)
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Whether what is written goes to a file, and to no terminal, pipe or whatever else."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):  # it is closed, or stands for no descriptor
+        return False
 
 
 @contextmanager

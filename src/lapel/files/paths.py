@@ -68,5 +68,5 @@ def is_run(folder: Path) -> bool:
 
 
 def _known_runs(parent: Path) -> str:
-    runs = sorted(each.name for each in parent.glob("*") if is_run(each)) if parent.is_dir() else []
-    return f"; {parent} has {', '.join(runs[-SHOWN:])}" if runs else ""
+    runs = sorted(str(each) for each in parent.glob("*") if is_run(each)) if parent.is_dir() else []
+    return f"; there is {', '.join(runs[-SHOWN:])}" if runs else ""
