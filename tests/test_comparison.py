@@ -95,6 +95,33 @@ def test_files_of_two_evaluations_are_told(four: list[Path]):
         compare([str(four[0]), str(four[2])], OPTIONS)
 
 
+def test_what_cannot_be_compared_in_a_folder_is_left_out_and_told(
+    four: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(four[0] / "evaluation")
+    (four[1] / "train.json").unlink()
+    (four[2] / "evaluation" / "metrics.json").write_text("{")
+    sweep = str(four[0].parent)
+    table = compare([sweep], OPTIONS)
+    assert table["name"].tolist() == ["3"]
+    assert [each.split(": ")[2].partition(" (")[0] for each in caplog.messages] == [
+        f"has no evaluation in {four[0]}/evaluation; python evaluate.py run={four[0]} makes one",
+        "its training has not ended",
+        "cannot be read",
+    ]
+    assert f"python train.py resume={four[1]} goes on, then python evaluate.py run={four[1]}" in caplog.text
+    with pytest.raises(LapelError, match="0: has no evaluation"):
+        compare([str(four[0])], OPTIONS)
+    shutil.rmtree(four[3] / "evaluation")
+    with pytest.raises(LapelError, match=r"sweep: none of its 4 runs can be compared; .*0: has no evaluation"):
+        compare([sweep], OPTIONS)
+
+
+def test_a_folder_without_the_evaluation_of_a_split_names_the_command_that_makes_it(four: list[Path]) -> None:
+    with pytest.raises(LapelError, match=r"python evaluate\.py run=.*0 split=val makes one"):
+        compare([str(four[0])], CompareConfig(metrics=["recall@1"], evaluation="val"))
+
+
 def test_runs_of_one_seed_are_warned_of(four: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture):
     compare([str(four[0].parent)], OPTIONS)
     assert not caplog.text
@@ -130,10 +157,10 @@ def test_what_cannot_be_compared_is_told(four: list[Path], tmp_path: Path):
     with pytest.raises(LapelError, match=r"no such run folder|is no run folder"):
         compare([str(tmp_path / "nowhere")], OPTIONS)
     (four[1] / "evaluation" / "queries.parquet").unlink()
-    with pytest.raises(LapelError, match=r"1: has no evaluation in .*; python evaluate\.py run="):
-        compare([str(four[0].parent)], OPTIONS)
+    with pytest.raises(LapelError, match=r"1: has no evaluation in .*; python evaluate\.py run=.*1 makes one"):
+        compare([str(four[0]), str(four[1])], OPTIONS)
     (four[2] / "train.json").write_text("{")
-    with pytest.raises(LapelError, match="2: cannot be read"):
+    with pytest.raises(LapelError, match=r"2/train.json: is damaged"):
         compare([str(four[2])], OPTIONS)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from lapel.config.composing import flat
-from lapel.config.evaluation import CompareConfig
+from lapel.config.evaluation import CompareConfig, Split
 from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
-from lapel.files.paths import CONFIG_FILE, run_folder, run_path
+from lapel.files.paths import CONFIG_FILE, run_path
 from lapel.files.writing import read_yaml
-from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, RATES_FILE, SUMMARY_FILE, has_ended
+from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, has_ended, read_train_summary, runs_in
 
 logger = logging.getLogger(__name__)
 
@@ -67,11 +67,10 @@ def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
         parameters, images/s and seconds of training.
 
     Raises:
-        LapelError: a folder is no run, has no evaluation, or was scored on other images or in another way.
+        LapelError: a folder is no run, a run that is named has no evaluation (of a folder of several: all of them), or
+            one was scored on other images or in another way.
     """
-    named = [folder for name in folders for folder in runs_in(name)]
-    _check_once(named)
-    runs = [read_run(folder, config) for folder in named]
+    runs = _read(folders, config)
     for other in runs[1:]:
         _check_same(runs[0], other)
     groups: dict[str, list[ScoredRun]] = {}
@@ -85,52 +84,72 @@ def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def runs_in(name: str) -> list[Path]:
-    """A run folder itself, or those right below a folder.
-
-    Raises:
-        LapelError: there is none.
-    """
-    folder = run_path(name)
-    if (folder / RATES_FILE).is_file():
-        raise LapelError(f"{name}: has tried out rates (find_lr), and trained nothing")
-    if (folder / CONFIG_FILE).is_file():
-        return [folder]
-    below = sorted(each.parent for each in folder.glob("*/config.yaml") if not each.parent.is_symlink())
-    found = [each for each in below if not (each / RATES_FILE).is_file()]
-    return found or [run_folder("run", name)]  # which tells that it is none
+def _read(folders: list[str], config: CompareConfig) -> list[ScoredRun]:
+    """The runs that are named; and those in folders of several that can be compared, with a line about each other."""
+    named = [(name, runs_in(name)) for name in folders]
+    _check_once([folder for _, found in named for folder in found])
+    runs, refusals = [], []
+    for name, found in named:
+        for folder in found:
+            try:
+                runs.append(read_run(folder, config))
+            except LapelError as error:
+                if folder == run_path(name):
+                    raise
+                refusals.append(error)
+    if not runs:
+        several = f"none of its {len(refusals)} runs can be compared; " if len(refusals) > 1 else ""
+        raise LapelError(f"{', '.join(folders)}: {several}{refusals[0]}")
+    for each in refusals:
+        logger.warning("left out: %s", each)
+    return runs
 
 
 def read_run(folder: Path, config: CompareConfig) -> ScoredRun:
     """A run with its evaluation.
 
     Raises:
-        LapelError: it has none, or what is there is damaged.
+        LapelError: it has none, its training has not ended, or what is there is damaged.
     """
     evaluation = folder / "evaluation" / config.evaluation if config.evaluation else folder / "evaluation"
+    summary = _summary(folder)
+    command = f"python evaluate.py run={folder}"
     if not (evaluation / METRICS_FILE).is_file() or not (evaluation / QUERIES_FILE).is_file():
-        raise LapelError(f"{folder}: has no evaluation in {evaluation}; python evaluate.py run={folder} makes one")
+        raise LapelError(f"{folder}: has no evaluation in {evaluation}; {command}{_of_split(config)} makes one")
     try:
-        plain = read_yaml(folder / "config.yaml")
+        plain = read_yaml(folder / CONFIG_FILE)
         told = json.loads((evaluation / METRICS_FILE).read_text())
-        summary = json.loads((folder / SUMMARY_FILE).read_text())
         scores = {name: value for name, value in told.items() if name not in ("intervals", "protocol")}
         without_seed = {name: value for name, value in plain.items() if name not in ASIDE}
         grades = pd.read_parquet(evaluation / QUERIES_FILE)
         run = ScoredRun(
             folder, without_seed, plain["seed"], scores, told["intervals"], told["protocol"], grades, summary
         )
-        ended = has_ended(summary)
         whole = all(abs(grades[name].mean() - scores[name]) < ROUNDING for name in scores.keys() & set(grades))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
-    if not ended:
-        raise LapelError(f"{folder}: its training has not ended ({summary.get('why')}); resume={folder} goes on")
     if not whole:  # the process that wrote the files was killed before it had named the last
         raise LapelError(
-            f"{evaluation}: {METRICS_FILE} and {QUERIES_FILE} are of two evaluations; python evaluate.py run={folder}"
+            f"{evaluation}: {METRICS_FILE} and {QUERIES_FILE} are of two evaluations; {command} makes them anew"
         )
     return run
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """The `train.json` of a run whose training has ended."""
+    summary = read_train_summary(folder)
+    if not summary or not has_ended(summary):
+        why = summary.get("why", "it goes on, or was cut short")
+        raise LapelError(
+            f"{folder}: its training has not ended ({why}); python train.py resume={folder} goes on, then "
+            f"python evaluate.py run={folder}"
+        )
+    return summary
+
+
+def _of_split(config: CompareConfig) -> str:
+    """The option that makes an evaluation of another part of the data, which is called by that part's name."""
+    return f" split={config.evaluation}" if config.evaluation in Split.__members__ else ""
 
 
 def _check_once(folders: list[Path]) -> None:
