@@ -13,7 +13,7 @@ from lapel.commands import compare as compare_command
 from lapel.config.evaluation import CompareConfig
 from lapel.errors import LapelError
 from lapel.evaluation.comparison import compare
-from lapel.evaluation.intervals import paired_bootstrap
+from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
 from lapel.files.writing import write_yaml
 
 
@@ -143,6 +143,18 @@ def test_seeds_that_came_to_one_value_have_the_interval_of_their_queries(tmp_pat
         make_run(tmp_path / "sweep" / str(seed), seed, 0.1, [1.0] * 8)
     table = compare([str(tmp_path / "sweep")], OPTIONS)
     assert table.loc[0, ["seeds", "recall@1 low", "recall@1 high"]].tolist() == pytest.approx([2, 0.9, 1.1])
+
+
+def test_the_interval_of_two_seeds_stays_where_the_score_can_be(tmp_path: Path) -> None:
+    for seed, grades in enumerate([[1.0] * 9 + [0.0], [1.0] * 8 + [0.0] * 2]):
+        make_run(tmp_path / "high" / str(seed), seed, 0.1, grades)
+        make_run(tmp_path / "low" / str(seed), seed, 0.1, [1 - grade for grade in grades])
+    reach = stats.t.ppf(0.975, 1) * 0.05
+    for name, ends in (("high", [0.85 - reach, 1]), ("low", [0, 0.15 + reach])):
+        table = compare([str(tmp_path / name)], OPTIONS)
+        assert table.loc[0, ["recall@1 low", "recall@1 high"]].tolist() == pytest.approx(ends)
+    low, high = spread_of_seeds(np.array([0.8, 0.9]), 0.95)
+    assert (low, high) == pytest.approx((0.85 - reach, 0.85 + reach)), "what is no share has no such ends"
 
 
 def test_what_cannot_be_compared_is_told(four: list[Path], tmp_path: Path):

@@ -15,6 +15,7 @@ from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
 from lapel.files.paths import CONFIG_FILE, run_path
 from lapel.files.writing import read_yaml
+from lapel.retrieval.words import is_share
 from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, has_ended, read_train_summary, runs_in
 
 logger = logging.getLogger(__name__)
@@ -215,7 +216,7 @@ def _ends(
 ) -> tuple[float | None, float | None]:
     """The interval of a group's score: over its seeds; over queries where it has one, or all came to one value."""
     if values.min() < values.max():
-        return spread_of_seeds(values, config.confidence)
+        return spread_of_seeds(values, config.confidence, is_share(metric))
     ends = [each for run in group if (each := run.intervals.get(metric))]
     return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (None, None)
 
