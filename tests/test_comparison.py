@@ -14,6 +14,7 @@ from lapel.config.evaluation import CompareConfig
 from lapel.errors import LapelError
 from lapel.evaluation.comparison import compare
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
+from lapel.evaluation.telling_apart import names_of
 from lapel.files.writing import write_yaml
 
 
@@ -72,6 +73,44 @@ def test_runs_that_began_elsewhere_are_not_seeds_of_one(four: list[Path]):
     (four[1] / "config.yaml").write_text(config.replace("init: null", "init: runs/other"))
     table = compare([str(four[0]), str(four[1])], OPTIONS)
     assert table["name"].tolist() == ["init=None", "init=runs/other"]
+
+
+SIAM = {"variant.name": "siam", "variant.metric": "euclidean", "encoder.kind": "encoder/tiny", "optim.lr": 0.1}
+
+
+def test_names_are_the_fewest_options_that_tell_runs_apart() -> None:
+    cat = SIAM | {"variant.name": "cat", "variant.metric": "cosine", "variant.objectives.category.weight": 1.0}
+    folders = [Path("runs/a"), Path("runs/b"), Path("runs/c"), Path("runs/d")]
+    assert names_of([SIAM, cat], folders[:2]) == (["variant=siam", "variant=cat"], [0, 2])
+    larger = cat | {"encoder.kind": "encoder/trunk", "encoder.name": "resnet50"}
+    assert names_of([SIAM, cat, larger], folders[:3]) == (
+        ["encoder=tiny variant=siam", "encoder=tiny variant=cat", "encoder=trunk variant=cat"],
+        [0, 2, 3],
+    )
+    assert names_of([SIAM], folders[:1]) == (["a"], [0])
+    assert names_of([SIAM, SIAM | {"new": 1}], folders[:2]) == (["a", "b"], [0, 1]), (
+        "of older runs an option is missing"
+    )
+
+
+def test_names_are_those_of_folders_where_many_options_would_be_needed() -> None:
+    one = dict.fromkeys("abcd", 0)
+    runs = [one, *(one | {key: 1} for key in one)]
+    folders = [Path("runs/x/0"), *(Path(f"runs/{key}/0") for key in one)]
+    assert names_of(runs, folders) == (["x/0", "a/0", "b/0", "c/0", "d/0"], [0, 1, 1, 1, 1])
+    assert names_of(runs[:4], folders[:4])[0] == ["a=0 b=0 c=0", "a=1 b=0 c=0", "a=0 b=1 c=0", "a=0 b=0 c=1"]
+
+
+def test_options_that_names_do_not_tell_are_told_below(
+    four: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in four[2:]:
+        (run / "config.yaml").write_text((run / "config.yaml").read_text() + "other: 1\nthird: a|b\n")
+    monkeypatch.setattr("sys.argv", ["lapel-compare", str(four[0].parent), "metrics=recall@1"])
+    compare_command.main()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Run 2 differs from run 1 in 2 options that the names do not tell: `diff ")
+    assert last.endswith(f"{four[0]}/config.yaml {four[2]}/config.yaml`")
 
 
 def test_a_run_counts_once(four: list[Path], tmp_path: Path):
@@ -189,12 +228,17 @@ def test_the_command_prints_what_was_found(
     elif form == "csv":
         assert len(printed.splitlines()) == 3
     else:
-        lines = printed.splitlines()
-        assert len({len(line) for line in lines}) == 1
-        assert [each.strip() for each in lines[0].strip("|").split("|")] == [
-            "run", "seeds", "recall@1", "difference", "p", "parameters", "images/s", "seconds",
-        ]  # fmt: skip
-        assert "1,234" in lines[2]
+        runs, scores = printed.strip().split("\n\n")
+        assert runs.splitlines() == [
+            "| run | name | seeds | parameters | images/s | in training steps |",
+            "| ---: | --- | ---: | ---: | ---: | ---: |",
+            "| 1 | optim.lr=0.1 | 2 | 1,234 | 100 | 10 s |",
+            "| 2 | optim.lr=0.2 | 2 | 1,234 | 100 | 10 s |",
+        ]
+        heads, _, first, second = scores.splitlines()
+        assert heads == "| run | recall@1 | 95% | less run 1 | 95% | p |"
+        assert first.endswith(" |  |  |  |")
+        assert second == "| 2 | 0.6390 | 0.4183 to 0.8597 | +0.1024 | +0.0953 to +0.1080 | 0.002 |"
 
 
 @pytest.mark.parametrize(("arguments", "told"), [([], "at least one run"), (["x", "metric=y"], "did you mean metrics")])

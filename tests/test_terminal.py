@@ -139,15 +139,16 @@ def test_the_bar_says_where_training_is(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_comparison_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"recall@1": 0.905, "recall@1 low": 0.899, "recall@1 high": 0.911}
     less = {"recall@1 difference": 0.0021, "recall@1 difference low": -0.001, "recall@1 difference high": 0.004}
-    costs = {"parameters": 1_223_712, "images/s": 4460, "seconds": 93}
+    costs = {"parameters": 1_223_712, "images/s": 4460, "training_seconds": 93}
     name = "fashion_mnist-siam_cat_cos-tiny-20261128-154423"
-    first = {"name": name, "seeds": 3, **scores, **dict.fromkeys(less), "recall@1 p": None, **costs}
-    other = {"name": "b", "seeds": 1, **scores, **less, "recall@1 p": 0.211, **costs}
+    told = {"folder": "runs/a", "other options": 0}
+    first = {"name": name, **told, "seeds": 3, **scores, **dict.fromkeys(less), "recall@1 p": None, **costs}
+    other = {"name": "b", **told, "seeds": 1, **scores, **less, "recall@1 p": 0.211, **costs}
     printed = on_a_terminal(monkeypatch, 80)
     compare._show(pd.DataFrame([first, other]), CompareConfig(metrics=["recall@1"]))
     lines = printed.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[:2] == [f"1  {name}", "   3 seeds, 1,223,712 parameters, 4460 images/s, 93 s"]
+    assert lines[:2] == [f"1  {name}", "   3 seeds, 1,223,712 parameters, 4460 images/s, 1 min 33 s in training steps"]
     assert lines[-1].split() == [
         "2",
         "0.9050",

@@ -13,6 +13,7 @@ from lapel.config.composing import flat
 from lapel.config.evaluation import CompareConfig, Split
 from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
+from lapel.evaluation.telling_apart import names_of
 from lapel.files.paths import CONFIG_FILE, run_path
 from lapel.files.writing import read_yaml
 from lapel.retrieval.words import is_share
@@ -63,9 +64,10 @@ def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
         config: which scores are compared.
 
     Returns:
-        name, seeds; mean, lower and upper end of each metric; its difference from the first line with the ends of a
+        name, folder of its first run, in how many options that the name does not tell it differs from the first line,
+        seeds; mean, lower and upper end of each metric; its difference from the first line with the ends of a
         paired bootstrap over queries, or over items where evaluation draws items (seeds averaged), and its p-value;
-        parameters, images/s and seconds of training.
+        parameters, images/s, and the seconds of training's steps.
 
     Raises:
         LapelError: a folder is no run, a run that is named has no evaluation (of a folder of several: all of them), or
@@ -80,9 +82,13 @@ def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
     gathered = list(groups.values())
     for group in gathered:
         _warn_of_equal_seeds(group)
-    names = names_of([group[0] for group in gathered])
-    lines = [_line(name, group, gathered[0], config) for name, group in zip(names, gathered, strict=True)]
-    return pd.DataFrame(lines)
+    named = names_of([flat(group[0].config) for group in gathered], [group[0].folder for group in gathered])
+    return pd.DataFrame(
+        [
+            {"name": name, "folder": str(group[0].folder), "other options": others} | _line(group, gathered[0], config)
+            for name, others, group in zip(*named, gathered, strict=True)
+        ]
+    )
 
 
 def _read(folders: list[str], config: CompareConfig) -> list[ScoredRun]:
@@ -181,17 +187,8 @@ def _check_same(one: ScoredRun, other: ScoredRun) -> None:
         raise LapelError(f"{other.folder}: was scored on other queries than {one.folder}")
 
 
-def names_of(runs: list[ScoredRun]) -> list[str]:
-    """What tells the groups apart: the options in which they differ, or the folder's name where there is one group."""
-    options = [flat(run.config) for run in runs]
-    keys = sorted({key for each in options for key in each if any(other.get(key) != each[key] for other in options)})
-    if not keys:
-        return [runs[0].folder.name]
-    return [" ".join(f"{key}={each[key]}" for key in keys if key in each) for each in options]
-
-
-def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: CompareConfig) -> dict[str, Any]:
-    line: dict[str, Any] = {"name": name, "seeds": len(group)}
+def _line(group: list[ScoredRun], first: list[ScoredRun], config: CompareConfig) -> dict[str, Any]:
+    line: dict[str, Any] = {"seeds": len(group)}
     clusters = None if group is first else clusters_of([*first, *group])
     for metric in config.metrics:
         for run in group:
@@ -207,7 +204,7 @@ def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: Com
             line |= _difference(metric, first, group, clusters, config)
     line["parameters"] = group[0].summary.get("parameters")
     line["images/s"] = float(np.mean([run.summary["images_per_second"] for run in group]))
-    line["seconds"] = float(np.mean([run.summary["training_seconds"] for run in group]))
+    line["training_seconds"] = float(np.mean([run.summary["training_seconds"] for run in group]))
     return line
 
 

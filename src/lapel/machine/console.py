@@ -28,6 +28,7 @@ __all__ = [
     "printable_lines",
     "progress",
     "show",
+    "show_whole",
     "tracked",
 ]
 
@@ -99,6 +100,11 @@ def show(*parts: Table | str) -> None:
             on.width = UNBOUNDED
             on.width = Measurement.get(on, on.options, part).maximum
         on.print(part)
+
+
+def show_whole(line: str) -> None:
+    """Print a line, which may hold names, on stdout, broken nowhere: what is to be copied, as a path or a command."""
+    console().print(line, soft_wrap=True)
 
 
 def plain_table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
