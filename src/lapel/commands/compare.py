@@ -16,6 +16,10 @@ def _compare(config: "CompareConfig", folders: list[str]) -> None:
 
     if not folders:
         raise LapelError("name at least one run folder, or a folder of runs")
+    from lapel.runs.folder import runs_in
+
+    for each in folders:
+        runs_in(each)  # raises where there is none, before what reads it is imported
     from lapel.evaluation.comparison import compare
 
     _print_compared(compare(folders, config), config)

@@ -52,8 +52,10 @@ def _run_data_action(action: str, overrides: list[str]) -> None:
     with ended_at_once("lapel-data"):
         from lapel.commands.hydra_app import quoted_arguments
         from lapel.config.composing import compose
+        from lapel.files.named import check_data_root
 
         config = compose("catalog", quoted_arguments(overrides, "catalog"))
+        check_data_root(config.data.root)
     keep_quiet(config.quiet)
     _look_at_data(action, config, overrides)
 

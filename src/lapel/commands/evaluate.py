@@ -24,6 +24,19 @@ def _evaluate(config: "EvaluateConfig") -> float:
     return result["map@r"]
 
 
+def _check_named(config: "EvaluateConfig") -> None:
+    from lapel.files.named import bundle_folder, check_data_root
+    from lapel.files.paths import run_folder
+
+    if config.report.against is not None:
+        run_folder("report.against", config.report.against)
+    if config.bundle is not None:
+        bundle_folder(config.bundle)
+    elif config.encoder is None:
+        run_folder("run", config.run)
+    check_data_root(config.data.root)
+
+
 def _show_scores(result: dict[str, Any]) -> None:
     from lapel.machine.console import plain_table, show
 
@@ -59,4 +72,4 @@ def main() -> None:
             return
         say_at_once("lapel-evaluate: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed
-    run_composed(ComposedCommand("evaluate", _evaluate, room="lapel.evaluation"))
+    run_composed(ComposedCommand("evaluate", _evaluate, "lapel.evaluation.evaluating", _check_named))
