@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lapel.commands import compare, starting
+from lapel.commands import compare, starting, terminal
 from lapel.commands.search import telling_digits
 from lapel.config.composing import compose
 from lapel.config.evaluation import CompareConfig
@@ -61,6 +61,52 @@ def test_tables_fit_a_terminal_and_are_whole_in_a_pipe(
     printed = on_a_terminal(monkeypatch, 60)
     console.show(filled())
     assert max(map(len, printed.getvalue().splitlines())) <= 60
+
+
+def test_lines_and_titles_break_between_words_as_wide_as_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    title = "sizes of the photos, height x width, and a word or two more"
+    path = "/a/folder/" + "of-a-long-name" * 4
+    said = f"  doubtful: half of the photos are in {path} alone"
+
+    def filled():
+        made = console.plain_table("a", "b", title=title)
+        made.add_row("1", "2")
+        return made
+
+    console.show(said, filled())
+    console.show_whole(said)
+    assert capsys.readouterr().out == f"{said}\n{title}\na  b\n1  2\n{said}\n"
+    printed = on_a_terminal(monkeypatch, 40)
+    console.show(said, filled())
+    console.show_whole(said)
+    assert printed.getvalue().splitlines() == [
+        "  doubtful: half of the photos are in",
+        f"  {path}",
+        "  alone",
+        "sizes of the photos, height x width, and",
+        "a word or two more",
+        "a   b ",
+        "───────",
+        "1   2 ",
+        said,
+    ]
+
+
+def test_messages_and_errors_break_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = logging.LogRecord("lapel", logging.INFO, "", 0, "one two " * 10, None, None)
+    told = "lapel-test: error: " + "one two " * 10
+    assert console.CurrentStderr().format(record) == "one two " * 10
+    terminal.tell("lapel-test", f"error: {'one two ' * 10}")
+    assert capsys.readouterr().err == f"{told}\n"
+    on_a_terminal(monkeypatch, 30)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert console.CurrentStderr().format(record).splitlines()[0] == "one two one two one two one"
+    terminal.tell("lapel-test", f"error: {'one two ' * 10}")
+    assert capsys.readouterr().err.splitlines()[0] == "lapel-test: error: one two one"
 
 
 def test_quiet_leaves_warnings_and_results(

@@ -13,12 +13,12 @@ def _evaluate(config: "EvaluateConfig") -> float:
     from lapel.commands.terminal import say_next
     from lapel.config.data import DataConfig
     from lapel.evaluation import evaluated_in_folder
-    from lapel.machine.console import show
+    from lapel.machine.console import show_whole
 
     result, folder = evaluated_in_folder(config)
     _show_scores(result)
     if config.report.make:
-        show(f"report: {folder / 'report.html'}")
+        show_whole(f"report: {folder / 'report.html'}")
     if config.bundle is None and not isinstance(config.data, DataConfig):  # a run, on its own data
         say_next(f"{typed('lapel-export')} run={Path(config.run)}")
     return result["map@r"]
