@@ -88,7 +88,7 @@ def test_lines_and_titles_break_between_words_as_wide_as_the_terminal(
         "sizes of the photos, height x width, and",
         "a word or two more",
         "a   b",
-        "───────",
+        "─────",
         "1   2",
         said,
     ]
