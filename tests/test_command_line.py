@@ -15,7 +15,7 @@ from conftest import TINY
 from PIL import Image
 
 import lapel
-from lapel.commands import evaluate, export, search, train
+from lapel.commands import compare, data, evaluate, export, search, train
 from lapel.commands.literal import read_literally
 from lapel.commands.search import telling_digits
 from lapel.commands.terminal import told_in_one_line
@@ -28,6 +28,8 @@ COMMANDS = {
     "evaluate": evaluate.main,
     "export": export.main,
     "search": search.main,
+    "compare": compare.main,
+    "data": data.main,
 }
 
 
@@ -98,6 +100,39 @@ def test_cfg_prints_the_whole_run_and_makes_no_folder(run) -> None:
     assert "objectives:\n    triplet:" in printed
     assert "batch_size:" in printed
     assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("train", ["data=folder", "data.root=nowhere"]),
+        ("train", ["init=nowhere"]),
+        ("train", ["-m", "seed=0,1", "init=nowhere"]),
+        ("evaluate", ["run=nowhere"]),
+        ("evaluate", ["bundle=nowhere"]),
+        ("evaluate", ["report.against=nowhere"]),
+        ("export", ["run=nowhere"]),
+        ("search", ["bundle=nowhere", "row=1"]),
+        ("compare", ["nowhere"]),
+        ("data", ["check", "data=folder", "data.root=nowhere"]),
+    ],
+)
+def test_what_is_not_there_is_told_before_anything_slow_is_imported(
+    run, command: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What would do the work cannot be imported here."""
+    for name in (
+        "training",
+        "evaluation.evaluating",
+        "evaluation.comparison",
+        "exporting.export",
+        "bundle",
+        "inspection.prepare",
+    ):
+        monkeypatch.setitem(sys.modules, f"lapel.{name}", None)
+    code, _, error = run(command, *arguments)
+    assert code == 2
+    assert "nowhere: no such" in told_once(error)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "export"])
@@ -183,7 +218,7 @@ SMALL = ["data=wardrobe", "data.items=40", "data.size=8", "encoder.widths=[4,4]"
 def test_a_folder_with_something_in_it_is_neither_used_nor_removed(run) -> None:
     Path("precious").mkdir()
     Path("precious/thesis.txt").write_text("years of work")
-    for arguments in (SMALL, ["data.root=nowhere"], [*SMALL, "sampler.images=200", "data.batch_size=400"]):
+    for arguments in (SMALL, ["data.root=precious"], [*SMALL, "sampler.images=200", "data.batch_size=400"]):
         code, _, error = run("train", *arguments, "hydra.run.dir=precious")
         assert code == 2
         assert "precious: is not empty" in told_once(error)

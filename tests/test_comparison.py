@@ -13,7 +13,8 @@ from lapel.commands import compare as compare_command
 from lapel.config.evaluation import CompareConfig
 from lapel.errors import LapelError
 from lapel.evaluation.comparison import compare
-from lapel.evaluation.intervals import paired_bootstrap
+from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
+from lapel.evaluation.telling_apart import names_of
 from lapel.files.writing import write_yaml
 
 
@@ -74,6 +75,44 @@ def test_runs_that_began_elsewhere_are_not_seeds_of_one(four: list[Path]):
     assert table["name"].tolist() == ["init=None", "init=runs/other"]
 
 
+SIAM = {"variant.name": "siam", "variant.metric": "euclidean", "encoder.kind": "encoder/tiny", "optim.lr": 0.1}
+
+
+def test_names_are_the_fewest_options_that_tell_runs_apart() -> None:
+    cat = SIAM | {"variant.name": "cat", "variant.metric": "cosine", "variant.objectives.category.weight": 1.0}
+    folders = [Path("runs/a"), Path("runs/b"), Path("runs/c"), Path("runs/d")]
+    assert names_of([SIAM, cat], folders[:2]) == (["variant=siam", "variant=cat"], [0, 2])
+    larger = cat | {"encoder.kind": "encoder/trunk", "encoder.name": "resnet50"}
+    assert names_of([SIAM, cat, larger], folders[:3]) == (
+        ["encoder=tiny variant=siam", "encoder=tiny variant=cat", "encoder=trunk variant=cat"],
+        [0, 2, 3],
+    )
+    assert names_of([SIAM], folders[:1]) == (["a"], [0])
+    assert names_of([SIAM, SIAM | {"new": 1}], folders[:2]) == (["a", "b"], [0, 1]), (
+        "of older runs an option is missing"
+    )
+
+
+def test_names_are_those_of_folders_where_many_options_would_be_needed() -> None:
+    one = dict.fromkeys("abcd", 0)
+    runs = [one, *(one | {key: 1} for key in one)]
+    folders = [Path("runs/x/0"), *(Path(f"runs/{key}/0") for key in one)]
+    assert names_of(runs, folders) == (["x/0", "a/0", "b/0", "c/0", "d/0"], [0, 1, 1, 1, 1])
+    assert names_of(runs[:4], folders[:4])[0] == ["a=0 b=0 c=0", "a=1 b=0 c=0", "a=0 b=1 c=0", "a=0 b=0 c=1"]
+
+
+def test_options_that_names_do_not_tell_are_told_below(
+    four: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run in four[2:]:
+        (run / "config.yaml").write_text((run / "config.yaml").read_text() + "other: 1\nthird: a|b\n")
+    monkeypatch.setattr("sys.argv", ["lapel-compare", str(four[0].parent), "metrics=recall@1"])
+    compare_command.main()
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("Run 2 differs from run 1 in 2 options that the names do not tell: `diff ")
+    assert last.endswith(f"{four[0]}/config.yaml {four[2]}/config.yaml`")
+
+
 def test_a_run_counts_once(four: list[Path], tmp_path: Path):
     (tmp_path / "latest").symlink_to(four[1])
     for again in (four[1], tmp_path / "latest", four[1].parent):
@@ -93,6 +132,33 @@ def test_files_of_two_evaluations_are_told(four: list[Path]):
     shutil.copy(four[3] / "evaluation/queries.parquet", four[0] / "evaluation/queries.parquet")
     with pytest.raises(LapelError, match=r"metrics\.json and queries\.parquet are of two evaluations"):
         compare([str(four[0]), str(four[2])], OPTIONS)
+
+
+def test_what_cannot_be_compared_in_a_folder_is_left_out_and_told(
+    four: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.rmtree(four[0] / "evaluation")
+    (four[1] / "train.json").unlink()
+    (four[2] / "evaluation" / "metrics.json").write_text("{")
+    sweep = str(four[0].parent)
+    table = compare([sweep], OPTIONS)
+    assert table["name"].tolist() == ["3"]
+    assert [each.split(": ")[2].partition(" (")[0] for each in caplog.messages] == [
+        f"has no evaluation in {four[0]}/evaluation; python evaluate.py run={four[0]} makes one",
+        "its training has not ended",
+        "cannot be read",
+    ]
+    assert f"python train.py resume={four[1]} goes on, then python evaluate.py run={four[1]}" in caplog.text
+    with pytest.raises(LapelError, match="0: has no evaluation"):
+        compare([str(four[0])], OPTIONS)
+    shutil.rmtree(four[3] / "evaluation")
+    with pytest.raises(LapelError, match=r"sweep: none of its 4 runs can be compared; .*0: has no evaluation"):
+        compare([sweep], OPTIONS)
+
+
+def test_a_folder_without_the_evaluation_of_a_split_names_the_command_that_makes_it(four: list[Path]) -> None:
+    with pytest.raises(LapelError, match=r"python evaluate\.py run=.*0 split=val makes one"):
+        compare([str(four[0])], CompareConfig(metrics=["recall@1"], evaluation="val"))
 
 
 def test_runs_of_one_seed_are_warned_of(four: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture):
@@ -118,6 +184,18 @@ def test_seeds_that_came_to_one_value_have_the_interval_of_their_queries(tmp_pat
     assert table.loc[0, ["seeds", "recall@1 low", "recall@1 high"]].tolist() == pytest.approx([2, 0.9, 1.1])
 
 
+def test_the_interval_of_two_seeds_stays_where_the_score_can_be(tmp_path: Path) -> None:
+    for seed, grades in enumerate([[1.0] * 9 + [0.0], [1.0] * 8 + [0.0] * 2]):
+        make_run(tmp_path / "high" / str(seed), seed, 0.1, grades)
+        make_run(tmp_path / "low" / str(seed), seed, 0.1, [1 - grade for grade in grades])
+    reach = stats.t.ppf(0.975, 1) * 0.05
+    for name, ends in (("high", [0.85 - reach, 1]), ("low", [0, 0.15 + reach])):
+        table = compare([str(tmp_path / name)], OPTIONS)
+        assert table.loc[0, ["recall@1 low", "recall@1 high"]].tolist() == pytest.approx(ends)
+    low, high = spread_of_seeds(np.array([0.8, 0.9]), 0.95)
+    assert (low, high) == pytest.approx((0.85 - reach, 0.85 + reach)), "what is no share has no such ends"
+
+
 def test_what_cannot_be_compared_is_told(four: list[Path], tmp_path: Path):
     other = make_run(tmp_path / "other", 0, 0.1, [1.0] * 50, split_hash="def")
     with pytest.raises(LapelError, match=r"other: was scored with split_hash=def, and .*0 with abc"):
@@ -130,10 +208,10 @@ def test_what_cannot_be_compared_is_told(four: list[Path], tmp_path: Path):
     with pytest.raises(LapelError, match=r"no such run folder|is no run folder"):
         compare([str(tmp_path / "nowhere")], OPTIONS)
     (four[1] / "evaluation" / "queries.parquet").unlink()
-    with pytest.raises(LapelError, match=r"1: has no evaluation in .*; python evaluate\.py run="):
-        compare([str(four[0].parent)], OPTIONS)
+    with pytest.raises(LapelError, match=r"1: has no evaluation in .*; python evaluate\.py run=.*1 makes one"):
+        compare([str(four[0]), str(four[1])], OPTIONS)
     (four[2] / "train.json").write_text("{")
-    with pytest.raises(LapelError, match="2: cannot be read"):
+    with pytest.raises(LapelError, match=r"2/train.json: is damaged"):
         compare([str(four[2])], OPTIONS)
 
 
@@ -150,12 +228,17 @@ def test_the_command_prints_what_was_found(
     elif form == "csv":
         assert len(printed.splitlines()) == 3
     else:
-        lines = printed.splitlines()
-        assert len({len(line) for line in lines}) == 1
-        assert [each.strip() for each in lines[0].strip("|").split("|")] == [
-            "run", "seeds", "recall@1", "difference", "p", "parameters", "images/s", "seconds",
-        ]  # fmt: skip
-        assert "1,234" in lines[2]
+        runs, scores = printed.strip().split("\n\n")
+        assert runs.splitlines() == [
+            "| run | name | seeds | parameters | images/s | in training steps |",
+            "| ---: | --- | ---: | ---: | ---: | ---: |",
+            "| 1 | optim.lr=0.1 | 2 | 1,234 | 100 | 10 s |",
+            "| 2 | optim.lr=0.2 | 2 | 1,234 | 100 | 10 s |",
+        ]
+        heads, _, first, second = scores.splitlines()
+        assert heads == "| run | recall@1 | 95% | less run 1 | 95% | p |"
+        assert first.endswith(" |  |  |  |")
+        assert second == "| 2 | 0.6390 | 0.4183 to 0.8597 | +0.1024 | +0.0953 to +0.1080 | 0.002 |"
 
 
 @pytest.mark.parametrize(("arguments", "told"), [([], "at least one run"), (["x", "metric=y"], "did you mean metrics")])

@@ -209,6 +209,7 @@ def test_no_name_hides_a_module() -> None:
     vars(fake).update(
         {
             "paths": print,
+            "named": ModuleType("n"),
             "writing": ModuleType("writing"),
             "cache": ModuleType("c"),
             "tables": ModuleType("b"),

@@ -31,6 +31,7 @@ from lapel.images.store import open_store
 from lapel.pictures.originals import Originals
 from lapel.retrieval.words import SCORES, told
 from lapel.runs.folder import read_train_summary
+from lapel.runs.words import duration
 
 ROOT = Path(__file__).parent.parent
 
@@ -213,14 +214,15 @@ def test_the_page_begins_with_what_is_known_of_the_run(trained_run: Path):
     known = dict(re.findall(r"<div><dt>(\w+)</dt><dd>(.*?)</dd></div>", page))
     assert known["Encoder"] == f"tiny, 16 dimensions, {summary['parameters']:,} parameters"
     assert known["Variant"] == "siam_cat_cos, compared by cosine"
-    assert known["Training"].startswith(f"{summary['steps']} steps, 2 epochs, {facts.duration(summary['seconds'])}")
+    spent = duration(summary["training_seconds"])
+    assert known["Training"].startswith(f"{summary['steps']} steps, 2 epochs, {spent} in training steps on ")
     assert known["Data"] == "wardrobe, test part, seen by the encoder at 16 x 16"
     assert known["Checkpoint"].endswith(f"val/map@r {summary['monitored']:.3f}")
     assert re.search(r"\d{4}, \d\d:\d\d$", known["Evaluated"])
 
 
 def test_times_and_commits_are_told_as_people_do():
-    assert [facts.duration(each) for each in (8.4, 524.4, 7500)] == ["8 s", "8 min 44 s", "2 h 5 min"]
+    assert [duration(each) for each in (8.4, 524.4, 7500)] == ["8 s", "8 min 44 s", "2 h 5 min"]
     one, other = "a" * 40, "b" * 40
     assert facts._code(one, one) == "a" * 12
     assert facts._code(f"{one}+", other) == f"trained by {'a' * 12} with changes, evaluated by {'b' * 12}"

@@ -14,7 +14,7 @@ import lapel
 def test_an_evaluation_does_without_lightning() -> None:
     """Whose import, with torchmetrics and torchvision's models, took longer than to score a thousand images."""
     code = (
-        "import sys, lapel.evaluation\n"
+        "import sys, lapel.evaluation.evaluating\n"
         "print([name for name in ('pytorch_lightning', 'torchmetrics', 'torchvision', 'timm') if name in sys.modules])"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lapel.commands import compare, starting
+from lapel.commands import compare, starting, terminal
 from lapel.commands.search import telling_digits
 from lapel.config.composing import compose
 from lapel.config.evaluation import CompareConfig
@@ -61,6 +61,52 @@ def test_tables_fit_a_terminal_and_are_whole_in_a_pipe(
     printed = on_a_terminal(monkeypatch, 60)
     console.show(filled())
     assert max(map(len, printed.getvalue().splitlines())) <= 60
+
+
+def test_lines_and_titles_break_between_words_as_wide_as_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    title = "sizes of the photos, height x width, and a word or two more"
+    path = "/a/folder/" + "of-a-long-name" * 4
+    said = f"  doubtful: half of the photos are in {path} alone"
+
+    def filled():
+        made = console.plain_table("a", "b", title=title)
+        made.add_row("1", "2")
+        return made
+
+    console.show(said, filled())
+    console.show_whole(said)
+    assert capsys.readouterr().out == f"{said}\n{title}\na  b\n1  2\n{said}\n"
+    printed = on_a_terminal(monkeypatch, 40)
+    console.show(said, filled())
+    console.show_whole(said)
+    assert [line.rstrip() for line in printed.getvalue().splitlines()] == [
+        "  doubtful: half of the photos are in",
+        f"  {path}",
+        "  alone",
+        "sizes of the photos, height x width, and",
+        "a word or two more",
+        "a   b",
+        "─────",
+        "1   2",
+        said,
+    ]
+
+
+def test_messages_and_errors_break_between_words_on_a_terminal_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = logging.LogRecord("lapel", logging.INFO, "", 0, "one two " * 10, None, None)
+    told = "lapel-test: error: " + "one two " * 10
+    assert console.CurrentStderr().format(record) == "one two " * 10
+    terminal.tell("lapel-test", f"error: {'one two ' * 10}")
+    assert capsys.readouterr().err == f"{told}\n"
+    on_a_terminal(monkeypatch, 30)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert console.CurrentStderr().format(record).splitlines()[0] == "one two one two one two one"
+    terminal.tell("lapel-test", f"error: {'one two ' * 10}")
+    assert capsys.readouterr().err.splitlines()[0] == "lapel-test: error: one two one"
 
 
 def test_quiet_leaves_warnings_and_results(
@@ -139,15 +185,16 @@ def test_the_bar_says_where_training_is(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_comparison_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = {"recall@1": 0.905, "recall@1 low": 0.899, "recall@1 high": 0.911}
     less = {"recall@1 difference": 0.0021, "recall@1 difference low": -0.001, "recall@1 difference high": 0.004}
-    costs = {"parameters": 1_223_712, "images/s": 4460, "seconds": 93}
+    costs = {"parameters": 1_223_712, "images/s": 4460, "training_seconds": 93}
     name = "fashion_mnist-siam_cat_cos-tiny-20261128-154423"
-    first = {"name": name, "seeds": 3, **scores, **dict.fromkeys(less), "recall@1 p": None, **costs}
-    other = {"name": "b", "seeds": 1, **scores, **less, "recall@1 p": 0.211, **costs}
+    told = {"folder": "runs/a", "other options": 0}
+    first = {"name": name, **told, "seeds": 3, **scores, **dict.fromkeys(less), "recall@1 p": None, **costs}
+    other = {"name": "b", **told, "seeds": 1, **scores, **less, "recall@1 p": 0.211, **costs}
     printed = on_a_terminal(monkeypatch, 80)
     compare._show(pd.DataFrame([first, other]), CompareConfig(metrics=["recall@1"]))
     lines = printed.getvalue().splitlines()
     assert max(map(len, lines)) <= 80
-    assert lines[:2] == [f"1  {name}", "   3 seeds, 1,223,712 parameters, 4460 images/s, 93 s"]
+    assert lines[:2] == [f"1  {name}", "   3 seeds, 1,223,712 parameters, 4460 images/s, 1 min 33 s in training steps"]
     assert lines[-1].split() == [
         "2",
         "0.9050",

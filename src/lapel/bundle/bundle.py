@@ -11,11 +11,12 @@ import pandas as pd
 
 from lapel.bundle.entries import vector_of
 from lapel.bundle.index import check_index, read_index, search_index
-from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE, SEEN_FILE, bundle_folder, count_rows, read_manifest
+from lapel.bundle.layout import INDEX_FILE, ITEMS_FILE, SEEN_FILE, count_rows, read_manifest
 from lapel.bundle.runners import Runner, TorchScriptRunner, runners
 from lapel.catalog.seen import Seen
 from lapel.config.variant import Metric
 from lapel.errors import LapelError, counted
+from lapel.files.named import bundle_folder
 from lapel.photos.given import as_arrays
 from lapel.retrieval.pairs import NO_POSITION, Neighbors
 

@@ -9,7 +9,6 @@ manifest.json  sha256 of the others, config, metric, input, scores, versions
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,11 @@ import pyarrow.parquet as pq
 from lapel.bundle.runners import runners
 from lapel.config.variant import Metric
 from lapel.errors import LapelError
-from lapel.files.paths import run_path
-from lapel.files.writing import standing
+from lapel.files.named import MANIFEST_FILE
 
 INDEX_FILE = "index.faiss"
 ITEMS_FILE = "items.parquet"
 SEEN_FILE = "seen.npz"
-MANIFEST_FILE = "manifest.json"
 FORMAT = 2
 
 # What is known of each row besides the source's own columns.
@@ -33,20 +30,6 @@ ITEM_COLUMNS = ("image", "item", "category", "split")
 
 # What every bundle has, besides an encoder and the manifest.
 FILES = (INDEX_FILE, ITEMS_FILE, SEEN_FILE)
-
-
-def bundle_folder(given: str | Path) -> Path:
-    """The folder of a bundle, as a person names it.
-
-    Raises:
-        LapelError: there is none.
-    """
-    if not isinstance(given, str | os.PathLike):
-        raise LapelError(f"bundle={given}: must be the name of a folder")
-    path = standing(run_path(given))
-    if not path.is_dir():
-        raise LapelError(f"bundle={given}: no such folder; make one with: lapel-export run=RUN")
-    return path
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

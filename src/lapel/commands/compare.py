@@ -1,6 +1,7 @@
 """lapel-compare: runs side by side, as markdown, csv or json."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,10 @@ def _compare(config: "CompareConfig", folders: list[str]) -> None:
 
     if not folders:
         raise LapelError("name at least one run folder, or a folder of runs")
+    from lapel.runs.folder import runs_in
+
+    for each in folders:
+        runs_in(each)  # raises where there is none, before what reads it is imported
     from lapel.evaluation.comparison import compare
 
     _print_compared(compare(folders, config), config)
@@ -27,7 +32,7 @@ def _is_folder(argument: str) -> bool:
 def _print_compared(table: Any, config: "CompareConfig") -> None:
     from lapel.config.evaluation import CompareFormat
     from lapel.files.tables import csv_text
-    from lapel.machine.console import console
+    from lapel.machine.console import console, printable_lines
 
     form = config.format or (CompareFormat.table if console().is_terminal else CompareFormat.markdown)
     if form is CompareFormat.json:
@@ -35,55 +40,94 @@ def _print_compared(table: Any, config: "CompareConfig") -> None:
     elif form is CompareFormat.csv:
         print(csv_text(table), end="")
     elif form is CompareFormat.markdown:
-        print(markdown(table, config.metrics))
+        print(printable_lines(markdown(table, config)))
     else:
         _show(table, config)
 
 
 def _show(table: Any, config: "CompareConfig") -> None:
     """The runs by number, then a table for each score, which fits a terminal of 80 columns."""
-    from lapel.machine.console import plain_table, show
+    from lapel.machine.console import plain_table, show, show_whole
 
-    ends = f"{config.confidence:.0%}"
-    for number, row in enumerate(table.to_dict("records"), start=1):
-        costs = f"{_number(row['parameters'], ',.0f')} parameters, {_number(row['images/s'], '.0f')} images/s"
-        seeds = f"{row['seeds']} seed{'s' if row['seeds'] > 1 else ''}"
-        show(f"{number}  {row['name']}", f"   {seeds}, {costs}, {_number(row['seconds'], '.0f')} s")
+    for number, name, seeds, *costs in _runs(table):
+        told = (f"{cost} {unit}" for cost, unit in zip(costs, _costs(), strict=True) if cost)
+        show_whole(f"{number}  {name}")
+        show("   " + ", ".join([f"{seeds} seed{'s' if seeds != '1' else ''}", *told]))
     for metric in config.metrics:
-        compared = f"{metric} difference" in table
-        heads = ["run", metric, ends, *(["less run 1", f"{ends} ", "p"] if compared else [])]
+        heads = _heads(metric, table, config)
         told = plain_table(*heads, right=heads)
-        for number, row in enumerate(table.to_dict("records"), start=1):
-            cells = [str(number), _number(row[metric], ".4f"), _ends(row, metric, ".4f")]
-            if compared:
-                name = f"{metric} difference"
-                cells += [_number(row[name], "+.4f"), _ends(row, name, "+.4f"), _number(row[f"{metric} p"], ".3f")]
+        for cells in _scores(metric, table):
             told.add_row(*cells)
         show("", told)
+    if others := _others(table):
+        show("", others[0])
+        show_whole(others[1])
 
 
-def markdown(table: Any, metrics: list[str]) -> str:
-    """A comparison for reading: each score with its interval, and its difference from the first line."""
-    heads = ["run", "seeds"]
-    for metric in metrics:
-        heads += [metric, "difference", "p"] if f"{metric} difference" in table else [metric]
-    lines = [[*heads, "parameters", "images/s", "seconds"]]
-    for row in table.to_dict("records"):
-        cells = [row["name"], str(row["seeds"])]
-        for metric in metrics:
-            cells.append(_with_ends(row, metric, ".4f"))
-            if f"{metric} difference" in table:
-                cells += [_with_ends(row, f"{metric} difference", "+.4f"), _number(row[f"{metric} p"], ".3f")]
-        numbers = _number(row["parameters"], ",.0f"), _number(row["images/s"], ".0f"), _number(row["seconds"], ".0f")
-        lines.append([*cells, *numbers])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
-    return "\n".join([padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]])
+def markdown(table: Any, config: "CompareConfig") -> str:
+    """What a terminal shows, as tables of markdown: the runs by number, then a table for each score."""
+    parts = [_markdown(["run", "name", "seeds", *_costs()], _runs(table))]
+    parts += [_markdown(_heads(metric, table, config), _scores(metric, table)) for metric in config.metrics]
+    if others := _others(table):
+        parts.append(f"{others[0]} `{others[1]}`")
+    return "\n\n".join(parts)
 
 
-def _with_ends(row: dict[str, Any], name: str, form: str) -> str:
-    value, ends = _number(row[name], form), _ends(row, name, form)
-    return f"{value} ({ends})" if ends else value
+def _markdown(heads: list[str], rows: list[list[str]]) -> str:
+    sides = ["---" if each == "name" else "---:" for each in heads]
+    lines = [heads, sides, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(each.strip() for each in line)} |" for line in lines)
+
+
+def _costs() -> tuple[str, ...]:
+    """What a run's training cost, in words."""
+    from lapel.runs.words import IN_STEPS
+
+    return "parameters", "images/s", IN_STEPS
+
+
+def _runs(table: Any) -> list[list[str]]:
+    """A line a run: its number, name, seeds, and what it cost, as `_costs` has it."""
+    from lapel.runs.words import duration
+
+    return [
+        [
+            str(number), row["name"], str(row["seeds"]), _number(row["parameters"], ",.0f"),
+            _number(row["images/s"], ".0f"), duration(row["training_seconds"]),
+        ]
+        for number, row in enumerate(table.to_dict("records"), start=1)
+    ]  # fmt: skip
+
+
+def _heads(metric: str, table: Any, config: "CompareConfig") -> list[str]:
+    ends = f"{config.confidence:.0%}"
+    return ["run", metric, ends, *(["less run 1", f"{ends} ", "p"] if f"{metric} difference" in table else [])]
+
+
+def _scores(metric: str, table: Any) -> list[list[str]]:
+    """A line a run: its number, a score with its ends, and its difference from the first run with its ends and p."""
+    name, lines = f"{metric} difference", []
+    for number, row in enumerate(table.to_dict("records"), start=1):
+        cells = [str(number), _number(row[metric], ".4f"), _ends(row, metric, ".4f")]
+        if name in table:
+            cells += [_number(row[name], "+.4f"), _ends(row, name, "+.4f"), _number(row[f"{metric} p"], ".3f")]
+        lines.append(cells)
+    return lines
+
+
+def _others(table: Any) -> tuple[str, str] | None:
+    """That runs differ in more options than their names tell, and a command that shows them; None where they do not."""
+    from lapel.files.paths import CONFIG_FILE
+
+    first, *rest = table.to_dict("records")
+    most = max((row["other options"] for row in rest), default=0)
+    if not most:
+        return None
+    row = next(each for each in rest if each["other options"] == most)
+    number = rest.index(row) + 2
+    options = f"{most} option{'s' if most > 1 else ''} that the names do not tell"
+    told = f"Run {number} differs from run 1 in {options}" + (", no other in more:" if len(rest) > 1 else ":")
+    return told, shlex.join(["diff", *(str(Path(each["folder"]) / CONFIG_FILE) for each in (first, row))])
 
 
 def _ends(row: dict[str, Any], name: str, form: str) -> str:

@@ -41,19 +41,21 @@ def main() -> None:
 def _run_data_action(action: str, overrides: list[str]) -> None:
     from lapel.errors import LapelError
     from lapel.inspection.memory import remembered
-    from lapel.machine.console import keep_quiet, printable_lines
+    from lapel.machine.console import keep_quiet, show
 
     if action not in DATA_ACTIONS:
         raise LapelError(f"{action}: must be one of {', '.join(DATA_ACTIONS)}, then overrides as in data=wardrobe")
     told = remembered(overrides) if action == "prepare" else None
     if told is not None:
-        print(printable_lines(told))
+        show(told)
         return
     with ended_at_once("lapel-data"):
         from lapel.commands.hydra_app import quoted_arguments
         from lapel.config.composing import compose
+        from lapel.files.named import check_data_root
 
         config = compose("catalog", quoted_arguments(overrides, "catalog"))
+        check_data_root(config.data.root)
     keep_quiet(config.quiet)
     _look_at_data(action, config, overrides)
 
@@ -76,7 +78,7 @@ def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) ->
         from lapel.errors import DataNotFoundError
         from lapel.inspection import prepare
         from lapel.inspection.memory import remember
-        from lapel.machine.console import printable_lines
+        from lapel.machine.console import show
 
     try:
         catalog = prepare.prepare(_that_stops_for_none(config) if action == "check" else config)
@@ -93,7 +95,7 @@ def _look_at_data(action: str, config: "CatalogConfig", overrides: list[str]) ->
     if action == "prepare":
         told = prepare.report(catalog)
         remember(overrides, told, prepare.watched(config.data), prepare.made(catalog))
-        print(printable_lines(told))
+        show(told)
         return
     folder = _reports(config)
     if action == "check":

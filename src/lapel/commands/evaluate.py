@@ -13,15 +13,28 @@ def _evaluate(config: "EvaluateConfig") -> float:
     from lapel.commands.terminal import say_next
     from lapel.config.data import DataConfig
     from lapel.evaluation import evaluated_in_folder
-    from lapel.machine.console import show
+    from lapel.machine.console import show_whole
 
     result, folder = evaluated_in_folder(config)
     _show_scores(result)
     if config.report.make:
-        show(f"report: {folder / 'report.html'}")
+        show_whole(f"report: {folder / 'report.html'}")
     if config.bundle is None and not isinstance(config.data, DataConfig):  # a run, on its own data
         say_next(f"{typed('lapel-export')} run={Path(config.run)}")
     return result["map@r"]
+
+
+def _check_named(config: "EvaluateConfig") -> None:
+    from lapel.files.named import bundle_folder, check_data_root
+    from lapel.files.paths import run_folder
+
+    if config.report.against is not None:
+        run_folder("report.against", config.report.against)
+    if config.bundle is not None:
+        bundle_folder(config.bundle)
+    elif config.encoder is None:
+        run_folder("run", config.run)
+    check_data_root(config.data.root)
 
 
 def _show_scores(result: dict[str, Any]) -> None:
@@ -61,4 +74,4 @@ def main() -> None:
             return
         say_at_once("lapel-evaluate: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed
-    run_composed(ComposedCommand("evaluate", _evaluate, room="lapel.evaluation"))
+    run_composed(ComposedCommand("evaluate", _evaluate, "lapel.evaluation.evaluating", _check_named))

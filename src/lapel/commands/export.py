@@ -17,6 +17,14 @@ def _export(config: "ExportConfig") -> str:
     return str(folder)
 
 
+def _check_named(config: "ExportConfig") -> None:
+    from lapel.files.named import check_data_root
+    from lapel.files.paths import run_folder
+
+    run_folder("run", config.run)
+    check_data_root(config.data.root)
+
+
 def main() -> None:
     """`lapel-export`."""
     with ended_at_once("lapel-export"):
@@ -27,4 +35,4 @@ def main() -> None:
             return
         say_at_once("lapel-export: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed
-    run_composed(ComposedCommand("export", _export, room="lapel.exporting.export"))
+    run_composed(ComposedCommand("export", _export, "lapel.exporting.export", _check_named))

@@ -72,6 +72,7 @@ class ComposedCommand:
         name: a key of `composed_commands()`.
         work: what is done with the config; its value goes to Hydra's sweeper.
         room: that does it, and takes seconds to import: before a folder is made, which Ctrl-C would leave behind.
+        check_named: raises where a folder that the config names is not there: before the room is imported.
         keeps_folders: whether each run has a folder of its own below `runs/`.
         check: raises where the config cannot be carried out, for all that can be known without doing anything: of a
             run that is shown and not begun, and of every trial of a sweep before the first one.
@@ -80,6 +81,7 @@ class ComposedCommand:
     name: str
     work: Callable[[Any], Any]
     room: str
+    check_named: Callable[[Any], None]
     keeps_folders: bool = False
     check: Callable[[Any], None] | None = None
 
@@ -163,6 +165,7 @@ def _prepared(command: ComposedCommand, task: Callable[[DictConfig], Any]) -> Ca
             shown = OmegaConf.create(to_plain(config)) if composed is None else composed
             return partial(print, OmegaConf.to_yaml(shown, resolve=parsed.resolve), end="")
         return partial(_start_hydra, command, task, arguments)
+    command.check_named(config)
     import_module(command.room)
     if resumes or (command.keeps_folders and outer_rank() > 0):  # in a folder that is there, or that another makes
         return partial(command.work, config)
@@ -249,6 +252,7 @@ def _check_trials(command: ComposedCommand, overrides: list[str]) -> None:
         raise LapelError(explain(error, composed_commands()[command.name])) from error
     for trial in trials if len(trials) <= MOST_CHECKED_TRIALS else trials[:1]:
         config = compose(command.name, list(trial))
+        command.check_named(config)
         if command.check is not None:
             command.check(config)
 

@@ -22,6 +22,9 @@ FEWEST_DIGITS, MOST_DIGITS = 4, 8
 
 def _search(config: "SearchConfig") -> None:
     from lapel.config.search import PICTURES, TableFormat
+    from lapel.files.named import bundle_folder
+
+    bundle_folder(config.bundle)  # raises where there is none, before what reads it is imported
     from lapel.files.tables import csv_text, json_text
     from lapel.machine.console import is_quiet, printable
 

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 from lapel.commands.starting import EXIT_SIGNALLED, raised_as_interrupts
 from lapel.errors import InterruptedTrainingError, LapelError, signal_of, why
-from lapel.machine.console import CurrentStderr, is_quiet, printable
+from lapel.machine.console import CurrentStderr, for_stderr, is_quiet, printable
 
 # Says that HYDRA_FULL_ERROR was set by a command of lapel's, to have errors from Hydra as they are.
 FOR_HYDRA = "LAPEL_ASKS_HYDRA"
@@ -52,7 +52,7 @@ def told_in_one_line(program: str) -> Iterator[None]:
 
 def tell(program: str, what: object) -> None:
     """One line on stderr, with nothing in it that a terminal would obey: names of a user's may hold anything."""
-    print(f"{program}: {printable(what)}", file=sys.stderr)
+    print(for_stderr(f"{program}: {printable(what)}"), file=sys.stderr)
 
 
 def say_next(command: str) -> None:

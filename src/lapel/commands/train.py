@@ -34,6 +34,14 @@ def _relative(folder: Path) -> Path:
     return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
+def _check_named(config: "TrainConfig") -> None:
+    from lapel.files.named import check_data_root, check_run_or_bundle
+
+    if config.init is not None and config.resume is None:
+        check_run_or_bundle("init", config.init)
+    check_data_root(config.data.root)
+
+
 checked: set[str] = set()
 
 
@@ -67,4 +75,4 @@ def main() -> None:
             return
         say_at_once("lapel-train: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed
-    run_composed(ComposedCommand("train", _train, room="lapel.training", keeps_folders=True, check=_check))
+    run_composed(ComposedCommand("train", _train, "lapel.training", _check_named, keeps_folders=True, check=_check))

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 
 from lapel.config.composing import flat
-from lapel.config.evaluation import CompareConfig
+from lapel.config.evaluation import CompareConfig, Split
 from lapel.errors import LapelError
 from lapel.evaluation.intervals import paired_bootstrap, spread_of_seeds
-from lapel.files.paths import CONFIG_FILE, run_folder, run_path
+from lapel.evaluation.telling_apart import names_of
+from lapel.files.paths import CONFIG_FILE, run_path
 from lapel.files.writing import read_yaml
-from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, RATES_FILE, SUMMARY_FILE, has_ended
+from lapel.retrieval.words import is_share
+from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, has_ended, read_train_summary, runs_in
 
 logger = logging.getLogger(__name__)
 
@@ -62,16 +64,16 @@ def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
         config: which scores are compared.
 
     Returns:
-        name, seeds; mean, lower and upper end of each metric; its difference from the first line with the ends of a
+        name, folder of its first run, in how many options that the name does not tell it differs from the first line,
+        seeds; mean, lower and upper end of each metric; its difference from the first line with the ends of a
         paired bootstrap over queries, or over items where evaluation draws items (seeds averaged), and its p-value;
-        parameters, images/s and seconds of training.
+        parameters, images/s, and the seconds of training's steps.
 
     Raises:
-        LapelError: a folder is no run, has no evaluation, or was scored on other images or in another way.
+        LapelError: a folder is no run, a run that is named has no evaluation (of a folder of several: all of them), or
+            one was scored on other images or in another way.
     """
-    named = [folder for name in folders for folder in runs_in(name)]
-    _check_once(named)
-    runs = [read_run(folder, config) for folder in named]
+    runs = _read(folders, config)
     for other in runs[1:]:
         _check_same(runs[0], other)
     groups: dict[str, list[ScoredRun]] = {}
@@ -80,57 +82,81 @@ def compare(folders: list[str], config: CompareConfig) -> pd.DataFrame:
     gathered = list(groups.values())
     for group in gathered:
         _warn_of_equal_seeds(group)
-    names = names_of([group[0] for group in gathered])
-    lines = [_line(name, group, gathered[0], config) for name, group in zip(names, gathered, strict=True)]
-    return pd.DataFrame(lines)
+    named = names_of([flat(group[0].config) for group in gathered], [group[0].folder for group in gathered])
+    return pd.DataFrame(
+        [
+            {"name": name, "folder": str(group[0].folder), "other options": others} | _line(group, gathered[0], config)
+            for name, others, group in zip(*named, gathered, strict=True)
+        ]
+    )
 
 
-def runs_in(name: str) -> list[Path]:
-    """A run folder itself, or those right below a folder.
-
-    Raises:
-        LapelError: there is none.
-    """
-    folder = run_path(name)
-    if (folder / RATES_FILE).is_file():
-        raise LapelError(f"{name}: has tried out rates (find_lr), and trained nothing")
-    if (folder / CONFIG_FILE).is_file():
-        return [folder]
-    below = sorted(each.parent for each in folder.glob("*/config.yaml") if not each.parent.is_symlink())
-    found = [each for each in below if not (each / RATES_FILE).is_file()]
-    return found or [run_folder("run", name)]  # which tells that it is none
+def _read(folders: list[str], config: CompareConfig) -> list[ScoredRun]:
+    """The runs that are named; and those in folders of several that can be compared, with a line about each other."""
+    named = [(name, runs_in(name)) for name in folders]
+    _check_once([folder for _, found in named for folder in found])
+    runs, refusals = [], []
+    for name, found in named:
+        for folder in found:
+            try:
+                runs.append(read_run(folder, config))
+            except LapelError as error:
+                if folder == run_path(name):
+                    raise
+                refusals.append(error)
+    if not runs:
+        several = f"none of its {len(refusals)} runs can be compared; " if len(refusals) > 1 else ""
+        raise LapelError(f"{', '.join(folders)}: {several}{refusals[0]}")
+    for each in refusals:
+        logger.warning("left out: %s", each)
+    return runs
 
 
 def read_run(folder: Path, config: CompareConfig) -> ScoredRun:
     """A run with its evaluation.
 
     Raises:
-        LapelError: it has none, or what is there is damaged.
+        LapelError: it has none, its training has not ended, or what is there is damaged.
     """
     evaluation = folder / "evaluation" / config.evaluation if config.evaluation else folder / "evaluation"
+    summary = _summary(folder)
+    command = f"python evaluate.py run={folder}"
     if not (evaluation / METRICS_FILE).is_file() or not (evaluation / QUERIES_FILE).is_file():
-        raise LapelError(f"{folder}: has no evaluation in {evaluation}; python evaluate.py run={folder} makes one")
+        raise LapelError(f"{folder}: has no evaluation in {evaluation}; {command}{_of_split(config)} makes one")
     try:
-        plain = read_yaml(folder / "config.yaml")
+        plain = read_yaml(folder / CONFIG_FILE)
         told = json.loads((evaluation / METRICS_FILE).read_text())
-        summary = json.loads((folder / SUMMARY_FILE).read_text())
         scores = {name: value for name, value in told.items() if name not in ("intervals", "protocol")}
         without_seed = {name: value for name, value in plain.items() if name not in ASIDE}
         grades = pd.read_parquet(evaluation / QUERIES_FILE)
         run = ScoredRun(
             folder, without_seed, plain["seed"], scores, told["intervals"], told["protocol"], grades, summary
         )
-        ended = has_ended(summary)
         whole = all(abs(grades[name].mean() - scores[name]) < ROUNDING for name in scores.keys() & set(grades))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise LapelError(f"{folder}: cannot be read ({type(error).__name__}: {error})") from error
-    if not ended:
-        raise LapelError(f"{folder}: its training has not ended ({summary.get('why')}); resume={folder} goes on")
     if not whole:  # the process that wrote the files was killed before it had named the last
         raise LapelError(
-            f"{evaluation}: {METRICS_FILE} and {QUERIES_FILE} are of two evaluations; python evaluate.py run={folder}"
+            f"{evaluation}: {METRICS_FILE} and {QUERIES_FILE} are of two evaluations; {command} makes them anew"
         )
     return run
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    """The `train.json` of a run whose training has ended."""
+    summary = read_train_summary(folder)
+    if not summary or not has_ended(summary):
+        why = summary.get("why", "it goes on, or was cut short")
+        raise LapelError(
+            f"{folder}: its training has not ended ({why}); python train.py resume={folder} goes on, then "
+            f"python evaluate.py run={folder}"
+        )
+    return summary
+
+
+def _of_split(config: CompareConfig) -> str:
+    """The option that makes an evaluation of another part of the data, which is called by that part's name."""
+    return f" split={config.evaluation}" if config.evaluation in Split.__members__ else ""
 
 
 def _check_once(folders: list[Path]) -> None:
@@ -161,17 +187,8 @@ def _check_same(one: ScoredRun, other: ScoredRun) -> None:
         raise LapelError(f"{other.folder}: was scored on other queries than {one.folder}")
 
 
-def names_of(runs: list[ScoredRun]) -> list[str]:
-    """What tells the groups apart: the options in which they differ, or the folder's name where there is one group."""
-    options = [flat(run.config) for run in runs]
-    keys = sorted({key for each in options for key in each if any(other.get(key) != each[key] for other in options)})
-    if not keys:
-        return [runs[0].folder.name]
-    return [" ".join(f"{key}={each[key]}" for key in keys if key in each) for each in options]
-
-
-def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: CompareConfig) -> dict[str, Any]:
-    line: dict[str, Any] = {"name": name, "seeds": len(group)}
+def _line(group: list[ScoredRun], first: list[ScoredRun], config: CompareConfig) -> dict[str, Any]:
+    line: dict[str, Any] = {"seeds": len(group)}
     clusters = None if group is first else clusters_of([*first, *group])
     for metric in config.metrics:
         for run in group:
@@ -187,7 +204,7 @@ def _line(name: str, group: list[ScoredRun], first: list[ScoredRun], config: Com
             line |= _difference(metric, first, group, clusters, config)
     line["parameters"] = group[0].summary.get("parameters")
     line["images/s"] = float(np.mean([run.summary["images_per_second"] for run in group]))
-    line["seconds"] = float(np.mean([run.summary["training_seconds"] for run in group]))
+    line["training_seconds"] = float(np.mean([run.summary["training_seconds"] for run in group]))
     return line
 
 
@@ -196,7 +213,7 @@ def _ends(
 ) -> tuple[float | None, float | None]:
     """The interval of a group's score: over its seeds; over queries where it has one, or all came to one value."""
     if values.min() < values.max():
-        return spread_of_seeds(values, config.confidence)
+        return spread_of_seeds(values, config.confidence, is_share(metric))
     ends = [each for run in group if (each := run.intervals.get(metric))]
     return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else (None, None)
 

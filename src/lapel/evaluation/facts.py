@@ -11,6 +11,7 @@ from lapel.evaluation.evaluated import Evaluated
 from lapel.files.writing import read_yaml
 from lapel.machine.provenance import git_commit
 from lapel.runs.folder import read_train_summary
+from lapel.runs.words import IN_STEPS, duration
 
 # Letters of a commit that are told, and items that are named.
 COMMIT = 12
@@ -64,7 +65,7 @@ def _training(summary: dict[str, Any]) -> str:
     epochs = summary.get("epochs")
     parts = [
         f"{summary['steps']:,} steps" + (f", {epochs:.3g} epoch{'' if epochs == 1 else 's'}" if epochs else ""),
-        duration(summary["seconds"]) if "seconds" in summary else "",
+        f"{duration(summary['training_seconds'])} {IN_STEPS}" if "training_seconds" in summary else "",
         f"on {summary['device']}" if "device" in summary else "",
     ]
     return ", ".join(parts[:2]).rstrip(", ") + (f" {parts[2]}" if parts[2] else "")
@@ -88,15 +89,6 @@ def _commit(told: str) -> str:
     """A commit, and whether files differed from it."""
     changed = " with changes" if told.endswith("+") else ""
     return told.removesuffix("+")[:COMMIT] + changed
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `8 min 44 s`, `2 h 5 min`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def item_in_words(found: Evaluated) -> str:

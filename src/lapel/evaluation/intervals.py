@@ -98,15 +98,20 @@ def paired_bootstrap(
     return float(lower), float(upper), float(min(1.0, 2 * min(below, above) / (samples + 1)))
 
 
-def spread_of_seeds(values: np.ndarray, confidence: float) -> tuple[float, float]:
+def spread_of_seeds(values: np.ndarray, confidence: float, share: bool = False) -> tuple[float, float]:
     """Student's interval of the mean over seeds; what lies between seeds, not between queries.
+
+    Of two seeds it is so wide that it may go beyond what a score can be. No mean lies there: to cut off that part takes
+    nothing from how often the interval holds the mean.
 
     Args:
         values: float64 `[seeds]`, at least 2.
         confidence: of the interval.
+        share: whether the score is from 0 to 1: then the interval is, too.
     """
     reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return float(values.mean() - reach), float(values.mean() + reach)
+    low, high = float(values.mean() - reach), float(values.mean() + reach)
+    return (max(0.0, low), min(1.0, high)) if share else (low, high)
 
 
 def _resampled_means(sums: np.ndarray, sizes: np.ndarray, samples: int, seed: int) -> np.ndarray:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from lapel import datasets
 from lapel.bundle.bundle import Bundle, load
-from lapel.bundle.layout import MANIFEST_FILE
 from lapel.bundle.runners import Runner, TorchScriptRunner
 from lapel.catalog import Catalog
 from lapel.catalog.seen import Seen, images_hash
@@ -28,6 +27,7 @@ from lapel.config.variant import Metric
 from lapel.encoders.encoder import Encoder, build
 from lapel.errors import LapelError
 from lapel.evaluation.deployed import DeployedIndex, deployed_index
+from lapel.files.named import MANIFEST_FILE
 from lapel.files.writing import read_yaml
 from lapel.runs.checkpoint import TrainedRun, open_run
 from lapel.runs.folder import evaluation_folder, evaluation_name, new_folder

@@ -11,7 +11,7 @@ import torch
 
 from lapel.bundle.bundle import Bundle, load
 from lapel.bundle.index import build_index, check_kind, disagreements, is_exact, search_index, write_index
-from lapel.bundle.layout import FILES, FORMAT, INDEX_FILE, ITEMS_FILE, MANIFEST_FILE, SEEN_FILE, sha256_of
+from lapel.bundle.layout import FILES, FORMAT, INDEX_FILE, ITEMS_FILE, SEEN_FILE, sha256_of
 from lapel.bundle.runners import Runner, check_formats, runners
 from lapel.catalog import TRAINED_ON, Catalog
 from lapel.catalog.fingerprints import fingerprints
@@ -24,6 +24,7 @@ from lapel.config.variant import Metric
 from lapel.encoders.embed import embed
 from lapel.encoders.encoder import Encoder
 from lapel.errors import LapelError
+from lapel.files.named import MANIFEST_FILE
 from lapel.files.writing import folder_written_whole, write_json
 from lapel.images.store import open_store
 from lapel.machine.provenance import git_commit, package_versions

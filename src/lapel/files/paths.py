@@ -42,23 +42,24 @@ def run_path(text: str | Path) -> Path:
     return path
 
 
-def run_folder(key: str, given: str | Path) -> Path:
+def run_folder(key: str | None, given: str | Path) -> Path:
     """The folder of a run, as a person gives it.
 
     Args:
-        key: of the option that names it.
+        key: of the option that names it; None where it is named without one.
         given: its value.
 
     Raises:
         LapelError: there is no such folder, or it is none of a run's.
     """
     path = run_path(given)
+    told = given if key is None else f"{key}={given}"
     if not path.is_dir():
-        raise LapelError(f"{key}={given}: no such run folder{_known_runs(path.parent)}")
+        raise LapelError(f"{told}: no such run folder{_known_runs(path.parent)}")
     if not is_run(path):
         trials = sorted(each.name for each in path.glob("*") if is_run(each))
         hint = f"; it is a sweep with the trials {', '.join(trials)}" if trials else _known_runs(path)
-        raise LapelError(f"{key}={given}: is no run folder: it has no {CONFIG_FILE}{hint}")
+        raise LapelError(f"{told}: is no run folder: it has no {CONFIG_FILE}{hint}")
     return path
 
 

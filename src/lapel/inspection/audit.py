@@ -21,7 +21,7 @@ from lapel.errors import counted
 from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.pixels import PixelReader
-from lapel.machine.console import plain_table, show, tracked
+from lapel.machine.console import plain_table, show, show_whole, tracked
 from lapel.photos.decoding import fit
 from lapel.pictures.sheets import contact_sheet
 
@@ -113,11 +113,11 @@ def audit(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
     table = pd.concat([each.table for each in found.values()], ignore_index=True)
     with written_whole(folder / "duplicates.csv") as temporary:
         temporary.write_text(csv_text(table), encoding="utf-8", newline="")
-    show(f"every group: {folder / 'duplicates.csv'}")
+    show_whole(f"every group: {folder / 'duplicates.csv'}")
     if len(table):
         with written_whole(folder / "duplicates.png") as temporary:
             _sheet(table, reader).save(temporary, format="PNG")
-        show(f"contact sheet: {folder / 'duplicates.png'}")
+        show_whole(f"contact sheet: {folder / 'duplicates.png'}")
 
 
 # -------------------------------------------------------------------------------------------------- finding

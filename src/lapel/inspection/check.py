@@ -15,7 +15,7 @@ from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.doubts import doubts
 from lapel.inspection.pixels import PixelReader
-from lapel.machine.console import plain_table, printable, show
+from lapel.machine.console import plain_table, printable, show, show_whole
 from lapel.pictures.sheets import contact_sheet
 from lapel.retrieval.findable import matches_of_queries
 
@@ -53,21 +53,21 @@ def check(config: CatalogConfig, catalog: Catalog, folder: Path) -> None:
         show(sizes_table(catalog.photos.built.sizes[catalog.photos.positions]))
         show(f"decoded photos: {catalog.photos.photos.become}, in {catalog.photos.built.folder}")
     if catalog.split_file is not None:
-        show(f"split: {catalog.split_file}")
+        show_whole(f"split: {catalog.split_file}")
     show(dropped_table(catalog.dropped))
     show(*bad_lines(catalog, config), *(f"doubtful: {doubt}" for doubt in doubts(catalog)))
     if catalog.dropped:
-        show(f"all that is left out: {_save_left_out(catalog.dropped, folder)}")
+        show_whole(f"all that is left out: {_save_left_out(catalog.dropped, folder)}")
     path = folder / "contact_sheet.png"
     with written_whole(path) as temporary:
         sheet(catalog, PixelReader(catalog, config.data)).save(temporary, format="PNG")
-    show(f"contact sheet: {path}")
+    show_whole(f"contact sheet: {path}")
 
 
 def tell_left_out(dropped: list[Dropped], folder: Path) -> None:
     """Print what is left out of a data set of which nothing is left, and write all of it."""
     show(dropped_table(dropped), *_listed(bad_photos(dropped)))
-    show(f"all that is left out: {_save_left_out(dropped, folder)}")
+    show_whole(f"all that is left out: {_save_left_out(dropped, folder)}")
 
 
 def _save_left_out(dropped: list[Dropped], folder: Path) -> Path:

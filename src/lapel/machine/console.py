@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
@@ -21,13 +23,16 @@ from lapel.errors import printable
 __all__ = [
     "CurrentStderr",
     "PlainConsole",
+    "broken",
     "console",
+    "for_stderr",
     "keep_quiet",
     "plain_table",
     "printable",
     "printable_lines",
     "progress",
     "show",
+    "show_whole",
     "tracked",
 ]
 
@@ -71,7 +76,7 @@ class CurrentStderr(logging.StreamHandler):
 
     def format(self, record: logging.LogRecord) -> str:
         """As a text that a terminal shows, and does not obey."""
-        return printable_lines(super().format(record))
+        return for_stderr(super().format(record))
 
 
 class PlainConsole(Console):
@@ -87,18 +92,60 @@ def console(*, stderr: bool = False) -> Console:
     return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
+def for_stderr(text: str) -> str:
+    """A text that may hold names as stderr shows it: on a terminal broken between words."""
+    told = printable_lines(text)
+    return broken(told, console(stderr=True).width) if sys.stderr.isatty() else told
+
+
+def broken(text: str, width: int) -> str:
+    """A text with its lines broken at blanks, each with the indent that it had; a longer word, as a path, stays whole.
+
+    >>> print(broken("  one two three", 9))
+      one two
+      three
+    """
+    return "\n".join(_broken(line, width) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int) -> str:
+    if cell_len(line) <= width:
+        return line
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    first, *words = line.lstrip(" ").split(" ")
+    lines = [indent + first]
+    for word in words:
+        if cell_len(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(indent + word)
+    return "\n".join(lines)
+
+
 def show(*parts: Table | str) -> None:
-    """Print tables and lines, which may hold names, on stdout; tables as wide as the terminal at most."""
+    """Print tables and lines, which may hold names, on stdout; none wider than the terminal, but for words that are."""
     on = console()
     for part in parts:
         if isinstance(part, str):
-            on.print(part, soft_wrap=True)
+            _show_text(on, part)
             continue
+        if part.title is not None:  # which would be broken at the table's own width, however narrow
+            _show_text(on, str(part.title), part.title_style)
+            part.title = None
         if not on.is_terminal:
             part.box, part.padding = None, (0, 2, 0, 0)
             on.width = UNBOUNDED
             on.width = Measurement.get(on, on.options, part).maximum
         on.print(part)
+
+
+def _show_text(on: Console, text: str, style: StyleType | None = None) -> None:
+    on.print(broken(printable_lines(text), on.width) if on.is_terminal else text, style=style, soft_wrap=True)
+
+
+def show_whole(line: str) -> None:
+    """Print a line, which may hold names, on stdout, broken nowhere: what is to be copied, as a path or a command."""
+    console().print(line, soft_wrap=True)
 
 
 def plain_table(*columns: str, title: str | None = None, right: Sequence[str] = ()) -> Table:
@@ -109,9 +156,7 @@ def plain_table(*columns: str, title: str | None = None, right: Sequence[str] = 
         title: above it.
         right: headings of columns that are flush right, as numbers are.
     """
-    made = Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
-    )
+    made = Table(title=title, title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for each in columns:
         made.add_column(each, justify="right" if each in right else "left")
     return made

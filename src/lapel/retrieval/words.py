@@ -20,6 +20,7 @@ class Told:
     text: str
 
 
+# Each is from 0 to 1.
 SCORES = (
     Told("recall@K", "recall@K", "Share of queries with at least one match among the first K images."),
     Told("precision@K", "precision@K", "Share of matches among the first K images."),
@@ -84,6 +85,15 @@ def told(name: str) -> Told:
             number = name.removeprefix(stem)
             return Told(name, *(_numbered(text, letter, number) for text in (each.title, each.text)))
     return Told(name, name.replace("_", " "), "")
+
+
+def is_share(name: str) -> bool:
+    """Whether a score is from 0 to 1, as all those are that are told in words.
+
+    >>> is_share("recall@10"), is_share("loss")
+    (True, False)
+    """
+    return bool(told(name).text)
 
 
 def _numbered(text: str, letter: str, number: str) -> str:

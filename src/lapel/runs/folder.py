@@ -21,7 +21,7 @@ from typing import Any
 
 from lapel.config.evaluation import Checkpoint, EvaluateConfig, Split
 from lapel.errors import LapelError
-from lapel.files.paths import CHECKPOINTS, LATEST, RUNS
+from lapel.files.paths import CHECKPOINTS, CONFIG_FILE, LATEST, RUNS, run_folder, run_path
 from lapel.files.writing import link_to
 from lapel.machine.console import printable_lines
 
@@ -124,6 +124,22 @@ def undone_on_error(folder: Path, root: Path = RUNS) -> Iterator[None]:
             else:
                 link.unlink()
         raise
+
+
+def runs_in(name: str) -> list[Path]:
+    """A run folder itself, or those right below a folder.
+
+    Raises:
+        LapelError: there is none.
+    """
+    folder = run_path(name)
+    if (folder / RATES_FILE).is_file():
+        raise LapelError(f"{name}: has tried out rates (find_lr), and trained nothing")
+    if (folder / CONFIG_FILE).is_file():
+        return [folder]
+    below = sorted(each.parent for each in folder.glob(f"*/{CONFIG_FILE}") if not each.parent.is_symlink())
+    found = [each for each in below if not (each / RATES_FILE).is_file()]
+    return found or [run_folder(None, name)]  # which tells that it is none
 
 
 def evaluation_name(config: EvaluateConfig, data: str | None = None) -> str:

@@ -5,10 +5,10 @@ import logging
 import torch
 
 from lapel.bundle.bundle import load
-from lapel.bundle.layout import MANIFEST_FILE
 from lapel.config.evaluation import Checkpoint
 from lapel.encoders.encoder import Encoder
 from lapel.errors import LapelError
+from lapel.files.named import MANIFEST_FILE
 from lapel.files.paths import run_path
 from lapel.runs.checkpoint import open_run
 
