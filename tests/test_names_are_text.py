@@ -19,7 +19,9 @@ from lapel.commands import data as data_command
 from lapel.commands import search as search_command
 from lapel.commands.terminal import tell
 from lapel.config.export import ExportConfig
-from lapel.machine.console import CurrentStderr, PlainConsole, printable, printable_lines
+from lapel.errors import printable
+from lapel.machine.console import PlainConsole
+from lapel.machine.messages import CurrentStderr, printable_lines
 from lapel.pictures.sheets import contact_sheet, match_sheet
 from lapel.report.content import MapPoints
 from lapel.report.drawings import _map, _styled  # pyright: ignore[reportPrivateUsage]

@@ -18,7 +18,7 @@ from lapel.commands import compare, starting, terminal
 from lapel.commands.search import telling_digits
 from lapel.config.composing import compose
 from lapel.config.evaluation import CompareConfig
-from lapel.machine import console
+from lapel.machine import console, messages
 from lapel.training.callbacks import progress
 from lapel.training.callbacks.progress import Reckoning, clock
 from lapel.training.course import Course
@@ -28,7 +28,7 @@ from lapel.training.course import Course
 def wishes() -> Iterator[None]:
     """As the user's wishes were before a test."""
     yield
-    console.keep_quiet(False)
+    messages.keep_quiet(False)
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> io.StringIO:
@@ -99,12 +99,12 @@ def test_messages_and_errors_break_between_words_on_a_terminal_alone(
 ) -> None:
     record = logging.LogRecord("lapel", logging.INFO, "", 0, "one two " * 10, None, None)
     told = "lapel-test: error: " + "one two " * 10
-    assert console.CurrentStderr().format(record) == "one two " * 10
+    assert messages.CurrentStderr().format(record) == "one two " * 10
     terminal.tell("lapel-test", f"error: {'one two ' * 10}")
     assert capsys.readouterr().err == f"{told}\n"
-    on_a_terminal(monkeypatch, 30)
+    monkeypatch.setenv("COLUMNS", "30")
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert console.CurrentStderr().format(record).splitlines()[0] == "one two one two one two one"
+    assert messages.CurrentStderr().format(record).splitlines()[0] == "one two one two one two one"
     terminal.tell("lapel-test", f"error: {'one two ' * 10}")
     assert capsys.readouterr().err.splitlines()[0] == "lapel-test: error: one two one"
 
@@ -113,11 +113,11 @@ def test_quiet_leaves_warnings_and_results(
     capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "lapel")
-    handler = console.CurrentStderr()
+    handler = messages.CurrentStderr()
     logging.getLogger().addHandler(handler)
     try:
         for quiet in (True, False):
-            console.keep_quiet(quiet)
+            messages.keep_quiet(quiet)
             logging.getLogger("lapel.somewhere").info("a message")
             logging.getLogger("lapel.somewhere").warning("a warning")
             told = capsys.readouterr().err
@@ -131,7 +131,7 @@ def test_no_bar_where_it_is_to_be_quiet_or_nobody_looks(monkeypatch: pytest.Monk
     assert console.progress().disable  # pytest's stderr is no terminal
     on_a_terminal(monkeypatch, 80)
     assert not console.progress().disable
-    console.keep_quiet(True)
+    messages.keep_quiet(True)
     assert console.progress().disable
 
 
@@ -234,7 +234,7 @@ def test_nothing_is_said_at_once_before_results_that_go_to_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["evaluate.py"])
-    with open(tmp_path / "scores.txt", "w") as file:
+    with (tmp_path / "scores.txt").open("w") as file:
         monkeypatch.setattr(sys, "stdout", file)
         starting.say_at_once("begins")
     assert (tmp_path / "scores.txt").read_text() == ""

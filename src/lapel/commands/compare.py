@@ -5,7 +5,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lapel.commands.starting import asks_for_help, ended_at_once
+from lapel.commands.asked import helped
+from lapel.commands.starting import ended_at_once
 
 if TYPE_CHECKING:
     from lapel.config.evaluation import CompareConfig
@@ -32,7 +33,8 @@ def _is_folder(argument: str) -> bool:
 def _print_compared(table: Any, config: "CompareConfig") -> None:
     from lapel.config.evaluation import CompareFormat
     from lapel.files.tables import csv_text
-    from lapel.machine.console import console, printable_lines
+    from lapel.machine.console import console
+    from lapel.machine.messages import printable_lines
 
     form = config.format or (CompareFormat.table if console().is_terminal else CompareFormat.markdown)
     if form is CompareFormat.json:
@@ -142,10 +144,7 @@ def _number(value: Any, form: str) -> str:
 def main() -> None:
     """`lapel-compare`."""
     with ended_at_once("lapel-compare"):
-        if asks_for_help():
-            from lapel.commands.help import print_help
-
-            print_help("compare")
+        if helped("compare"):
             return
         from lapel.commands.literal import run_literal
 

@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapel.commands.starting import asks_for_help, ended_at_once
+from lapel.commands.asked import helped
+from lapel.commands.starting import ended_at_once
 
 if TYPE_CHECKING:
     from lapel.config.catalog import CatalogConfig
@@ -23,10 +24,7 @@ def main() -> None:
     with ended_at_once("lapel-data"):
         if len(sys.argv) == 1:
             sys.argv.append("--help")
-        if asks_for_help():
-            from lapel.commands.help import print_help
-
-            print_help("catalog")
+        if helped("catalog"):
             return
         from lapel.commands.terminal import log_to_terminal, print_version, told_in_one_line
     with told_in_one_line("lapel-data"):
@@ -39,9 +37,11 @@ def main() -> None:
 
 
 def _run_data_action(action: str, overrides: list[str]) -> None:
-    from lapel.errors import LapelError
-    from lapel.inspection.memory import remembered
-    from lapel.machine.console import keep_quiet, show
+    with ended_at_once("lapel-data"):
+        from lapel.errors import LapelError
+        from lapel.inspection.memory import remembered
+        from lapel.machine.console import show
+        from lapel.machine.messages import keep_quiet
 
     if action not in DATA_ACTIONS:
         raise LapelError(f"{action}: must be one of {', '.join(DATA_ACTIONS)}, then overrides as in data=wardrobe")

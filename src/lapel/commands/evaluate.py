@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once, typed
+from lapel.commands.asked import helped
+from lapel.commands.starting import ended_at_once, say_at_once, typed
 
 if TYPE_CHECKING:
     from lapel.config.evaluation import EvaluateConfig
@@ -67,10 +68,7 @@ def _interval(ends: list[float] | None) -> str:
 def main() -> None:
     """`lapel-evaluate`."""
     with ended_at_once("lapel-evaluate"):
-        if asks_for_help():
-            from lapel.commands.help import print_help
-
-            print_help("evaluate")
+        if helped("evaluate"):
             return
         say_at_once("lapel-evaluate: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once
+from lapel.commands.asked import helped
+from lapel.commands.starting import ended_at_once, say_at_once
 
 if TYPE_CHECKING:
     from lapel.config.export import ExportConfig
@@ -28,10 +29,7 @@ def _check_named(config: "ExportConfig") -> None:
 def main() -> None:
     """`lapel-export`."""
     with ended_at_once("lapel-export"):
-        if asks_for_help():
-            from lapel.commands.help import print_help
-
-            print_help("export")
+        if helped("export"):
             return
         say_at_once("lapel-export: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed

@@ -47,8 +47,8 @@ from lapel.config.composing import (
 )
 from lapel.errors import InterruptedTrainingError, LapelError, why
 from lapel.files.writing import written_whole
-from lapel.machine.console import keep_quiet
 from lapel.machine.launchers import outer_rank, processes_outside
+from lapel.machine.messages import keep_quiet
 from lapel.runs.folder import best_finished, new_folder, point_latest
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from lapel.config.choices import COMMAND, choices_of
 from lapel.config.composing import escape_interpolation, explain, to_config
 from lapel.config.options import no_such_option
 from lapel.errors import LapelError
-from lapel.machine.console import keep_quiet
+from lapel.machine.messages import keep_quiet
 
 
 def run_literal(name: str, work: Callable[..., None], is_subject: Callable[[str], bool] | None = None) -> None:

@@ -3,7 +3,8 @@
 import sys
 from typing import TYPE_CHECKING
 
-from lapel.commands.starting import asks_for_help, ended_at_once
+from lapel.commands.asked import helped
+from lapel.commands.starting import ended_at_once
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -25,8 +26,9 @@ def _search(config: "SearchConfig") -> None:
     from lapel.files.named import bundle_folder
 
     bundle_folder(config.bundle)  # raises where there is none, before what reads it is imported
+    from lapel.errors import printable
     from lapel.files.tables import csv_text, json_text
-    from lapel.machine.console import is_quiet, printable
+    from lapel.machine.messages import is_quiet
 
     if sys.stderr.isatty() and not is_quiet():
         print(f"opening {printable(config.bundle)}", file=sys.stderr)
@@ -65,9 +67,9 @@ def _picture(found: "DataFrame", bundle: "Bundle", config: "SearchConfig") -> No
     """What was searched with and what was found, as pictures in a file, which is named at the end."""
     from lapel.commands.sheet import finds_of
     from lapel.config.search import TableFormat
+    from lapel.errors import printable
     from lapel.files.paths import user_path
     from lapel.files.writing import written_whole
-    from lapel.machine.console import printable
     from lapel.pictures.finds import as_page, as_sheet
 
     path = user_path(config.out or f"finds.{config.format.name}")
@@ -108,10 +110,7 @@ def telling_digits(scores: list[float]) -> int:
 def main() -> None:
     """`lapel-search`."""
     with ended_at_once("lapel-search"):
-        if asks_for_help():
-            from lapel.commands.help import print_help
-
-            print_help("search")
+        if helped("search"):
             return
         from lapel.commands.literal import run_literal
 

@@ -5,11 +5,10 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 
 from lapel.commands.starting import EXIT_SIGNALLED, raised_as_interrupts
-from lapel.errors import InterruptedTrainingError, LapelError, signal_of, why
-from lapel.machine.console import CurrentStderr, for_stderr, is_quiet, printable
+from lapel.errors import InterruptedTrainingError, LapelError, printable, signal_of, why
+from lapel.machine.messages import CurrentStderr, for_stderr, is_quiet
 
 # Says that HYDRA_FULL_ERROR was set by a command of lapel's, to have errors from Hydra as they are.
 FOR_HYDRA = "LAPEL_ASKS_HYDRA"
@@ -63,6 +62,8 @@ def say_next(command: str) -> None:
 
 def print_version() -> None:
     """lapel's version, on stdout."""
+    from importlib.metadata import version  # slow to import
+
     print(f"lapel {version('lapel')}")
 
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lapel.commands.starting import asks_for_help, ended_at_once, say_at_once, typed
+from lapel.commands.asked import helped
+from lapel.commands.starting import ended_at_once, say_at_once, typed
 
 if TYPE_CHECKING:
     from lapel.config.train import TrainConfig
@@ -68,10 +69,7 @@ def _check(config: "TrainConfig") -> None:
 def main() -> None:
     """`lapel-train`."""
     with ended_at_once("lapel-train"):
-        if asks_for_help():
-            from lapel.commands.help import print_help
-
-            print_help("train")
+        if helped("train"):
             return
         say_at_once("lapel-train: getting ready: options, torch, data")
         from lapel.commands.hydra_app import ComposedCommand, run_composed

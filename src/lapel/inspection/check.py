@@ -10,12 +10,12 @@ from lapel.catalog import SPLITS, Catalog, Dropped
 from lapel.config.catalog import CatalogConfig
 from lapel.config.data import PhotosConfig
 from lapel.datasets.photos import BAD, allowed_bad, bad_photos
-from lapel.errors import counted
+from lapel.errors import counted, printable
 from lapel.files.tables import csv_text
 from lapel.files.writing import written_whole
 from lapel.inspection.doubts import doubts
 from lapel.inspection.pixels import PixelReader
-from lapel.machine.console import plain_table, printable, show, show_whole
+from lapel.machine.console import plain_table, show, show_whole
 from lapel.pictures.sheets import contact_sheet
 from lapel.retrieval.findable import matches_of_queries
 

@@ -4,13 +4,10 @@ rich reads `[red]`, `:smile:` and numbers as its own signs, and a terminal obeys
 What goes to a file or a pipe has no frames, no colours and no bars, and is cut nowhere.
 """
 
-import logging
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
@@ -18,65 +15,12 @@ from rich.style import StyleType
 from rich.table import Table
 from rich.text import Text
 
-from lapel.errors import printable
-
-__all__ = [
-    "CurrentStderr",
-    "PlainConsole",
-    "broken",
-    "console",
-    "for_stderr",
-    "keep_quiet",
-    "plain_table",
-    "printable",
-    "printable_lines",
-    "progress",
-    "show",
-    "show_whole",
-    "tracked",
-]
+from lapel.machine.messages import broken, is_quiet, printable_lines
 
 Part = TypeVar("Part")
 
 # Columns that are room enough for every table, where nothing has to fit a terminal.
 UNBOUNDED = 100_000
-
-
-class _Wishes:
-    """What the user of this process wants to see."""
-
-    quiet = False
-
-
-def keep_quiet(quiet: bool) -> None:
-    """Whether from now on nothing is shown but results, warnings and errors: no messages, and no bars."""
-    _Wishes.quiet = quiet
-    for each in logging.getLogger().handlers:
-        if isinstance(each, CurrentStderr):
-            each.setLevel(logging.WARNING if quiet else logging.NOTSET)
-
-
-def is_quiet() -> bool:
-    """Whether results, warnings and errors alone are wanted."""
-    return _Wishes.quiet
-
-
-def printable_lines(text: object) -> str:
-    """As `printable`, of a text of several lines."""
-    return "\n".join(printable(line) for line in str(text).split("\n"))
-
-
-class CurrentStderr(logging.StreamHandler):
-    """Logs to what sys.stderr is at the moment: a progress bar puts itself there, and prints the lines above it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        self.stream = sys.stderr
-        super().emit(record)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """As a text that a terminal shows, and does not obey."""
-        return for_stderr(super().format(record))
 
 
 class PlainConsole(Console):
@@ -90,36 +34,6 @@ class PlainConsole(Console):
 def console(*, stderr: bool = False) -> Console:
     """A console for texts that hold names, on stdout or on stderr."""
     return PlainConsole(stderr=stderr, markup=False, emoji=False, highlight=False)
-
-
-def for_stderr(text: str) -> str:
-    """A text that may hold names as stderr shows it: on a terminal broken between words."""
-    told = printable_lines(text)
-    return broken(told, console(stderr=True).width) if sys.stderr.isatty() else told
-
-
-def broken(text: str, width: int) -> str:
-    """A text with its lines broken at blanks, each with the indent that it had; a longer word, as a path, stays whole.
-
-    >>> print(broken("  one two three", 9))
-      one two
-      three
-    """
-    return "\n".join(_broken(line, width) for line in text.split("\n"))
-
-
-def _broken(line: str, width: int) -> str:
-    if cell_len(line) <= width:
-        return line
-    indent = line[: len(line) - len(line.lstrip(" "))]
-    first, *words = line.lstrip(" ").split(" ")
-    lines = [indent + first]
-    for word in words:
-        if cell_len(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(indent + word)
-    return "\n".join(lines)
 
 
 def show(*parts: Table | str) -> None:

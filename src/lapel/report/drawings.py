@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from lapel.machine.console import printable
+from lapel.errors import printable
 from lapel.report.content import Content, MapPoints
 
 MATCH, OTHER, INK, FAINT, PAPER = "#1a7f4b", "#b8352e", "#1c2024", "#dfe3e8", "#fefefe"

@@ -23,7 +23,7 @@ from lapel.config.evaluation import Checkpoint, EvaluateConfig, Split
 from lapel.errors import LapelError
 from lapel.files.paths import CHECKPOINTS, CONFIG_FILE, LATEST, RUNS, run_folder, run_path
 from lapel.files.writing import link_to
-from lapel.machine.console import printable_lines
+from lapel.machine.messages import printable_lines
 
 logger = logging.getLogger(__name__)
 

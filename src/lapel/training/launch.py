@@ -28,8 +28,8 @@ from lapel.config.train import TrainConfig
 from lapel.errors import AWAITED, InterruptedTrainingError, LapelError, signal_of
 from lapel.files.paths import RUNS, run_path
 from lapel.files.writing import link_to, read_yaml, write_yaml
-from lapel.machine.console import CurrentStderr, keep_quiet
 from lapel.machine.launchers import outer_rank, processes_outside, slurm_job
+from lapel.machine.messages import CurrentStderr, keep_quiet
 from lapel.runs.folder import (
     CHECKPOINTS,
     check_latest,

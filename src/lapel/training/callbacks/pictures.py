@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lapel.errors import printable
 from lapel.losses import root, same_label, squared_distances
-from lapel.machine.console import printable
 from lapel.pictures.examples import examples, spread
 from lapel.retrieval import Scores
 from lapel.training.callbacks.events import TENSORBOARD, EventFiles
