@@ -137,7 +137,7 @@ def test_an_interrupted_run_is_told_by_a_comparison(trained_run: Path, working_f
     subprocess.run(["cp", "-r", str(trained_run), str(copy)], check=True)
     told = json.loads((copy / "train.json").read_text()) | {"end": "interrupted", "why": "stopped by a signal"}
     (copy / "train.json").write_text(json.dumps(told))
-    with pytest.raises(LapelError, match=r"has not ended \(stopped by a signal\); resume="):
+    with pytest.raises(LapelError, match=r"has not ended \(stopped by a signal\); python train\.py resume="):
         read_run(copy, CompareConfig())
 
 

@@ -170,6 +170,10 @@ def import_all(room: str) -> str:
     return "".join(f"import {name}\n" for name in names)
 
 
+def test_evaluations_are_compared_without_torch() -> None:
+    assert in_a_process(f"{BLOCKED}\nimport lapel.evaluation.comparison").stderr == ""
+
+
 def test_the_block_is_a_wall() -> None:
     for room in ("retrieval.exact", "images.store", "encoders.encoder", "exporting.export"):
         assert "torch is blocked" in in_a_process(f"{BLOCKED}\nimport lapel.{room}").stderr
