@@ -172,7 +172,13 @@ def objective_of(loss: str, miner: str | None, memory: int) -> Objective:
     return objective
 
 
-@pytest.mark.parametrize("miner", [None, *EVERY_MINER])
+# Of all triplets of a batch, which takes seconds.
+COSTLY = ("angular", "triplet_margin")
+
+
+@pytest.mark.parametrize(
+    "miner", [None, *(pytest.param(each, marks=pytest.mark.slow if each in COSTLY else ()) for each in EVERY_MINER)]
+)
 @pytest.mark.parametrize("loss", REMEMBERING)
 def test_the_first_batch_with_a_memory_costs_what_it_costs_without(loss: str, miner: str | None) -> None:
     """Each image's own copy lies in the memory; a miner that took it for the easiest positive left nothing to learn."""

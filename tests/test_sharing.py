@@ -65,6 +65,7 @@ def assert_same(one: tuple[str, pd.DataFrame], other: tuple[str, pd.DataFrame]) 
     pd.testing.assert_frame_equal(one[1], other[1], check_exact=True)
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one_does(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     copy = Path(shutil.copytree(trained_run, tmp_path / "run"))
     alone = evaluated(copy, MANY, "on-wardrobe-*")
