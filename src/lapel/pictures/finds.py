@@ -9,18 +9,15 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image, ImageDraw, ImageOps
 
-from lapel.errors import printable
+from lapel.pictures.letters import LINE, shortened, write
 
 # Sides of a picture, in pixels: on the sheet, and in the page, which a browser may enlarge.
 SIDE, PAGE_SIDE = 180, 360
 
-# Pictures in a line of the sheet, the room around them, and the height of a line of text.
-COLUMNS, GAP, LINE = 5, 12, 15
+# Pictures in a line of the sheet, and the room around them.
+COLUMNS, GAP = 5, 12
 
 PAPER, INK, SOFT, FRAME = (255, 255, 255), (28, 32, 36), (87, 97, 108), (223, 227, 232)
-
-# Letters of a line under a picture of the sheet, which does not wrap.
-LONGEST = 29
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ def as_sheet(finds: Finds) -> Image.Image:
     sheet = Image.new("RGB", (GAP + COLUMNS * (SIDE + GAP), top + (1 + rows) * cell + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
     for number, text in enumerate(finds.heading):
-        pen.text((GAP, GAP + number * LINE), printable(text), INK)
+        write(pen, GAP, GAP + number * LINE, shortened(text, sheet.width - 2 * GAP), INK)
     _paste(sheet, pen, finds.query, GAP, top)
     for number, each in enumerate(finds.found):
         row, column = divmod(number, COLUMNS)
@@ -71,14 +68,12 @@ def as_sheet(finds: Finds) -> Image.Image:
 def _paste(sheet: Image.Image, pen: ImageDraw.ImageDraw, find: Find, left: int, top: int) -> None:
     pen.rectangle((left - 1, top - 1, left + SIDE, top + SIDE), outline=FRAME)
     if find.pixels is None:
-        pen.text((left + GAP, top + SIDE // 2), "no picture", SOFT)
+        write(pen, left + GAP, top + SIDE // 2, "no picture", SOFT)
     else:
         picture = ImageOps.contain(_picture(find.pixels), (SIDE, SIDE), Image.Resampling.LANCZOS)
         sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
     for number, text in enumerate(find.lines):
-        told = printable(text)
-        told = told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
-        pen.text((left, top + SIDE + 3 + number * LINE), told, INK if number == 0 else SOFT)
+        write(pen, left, top + SIDE + 3 + number * LINE, shortened(text, SIDE), INK if number == 0 else SOFT)
 
 
 def as_page(finds: Finds) -> str:
