@@ -102,8 +102,8 @@ def content_of(names: list[str]) -> Content:
     count = len(names)
     nothing: dict[str, Any] = dict.fromkeys(field.name for field in fields(Content))
     points: dict[str, Any] = dict.fromkeys(field.name for field in fields(MapPoints))
-    places = np.random.default_rng(0).random((20, 2))
-    points |= {"coordinates": places, "groups": np.arange(20) % count, "names": names, "method": "PCA"}
+    coordinates = np.random.default_rng(0).random((20, 2))
+    points |= {"coordinates": coordinates, "groups": np.arange(20) % count, "names": names, "method": "PCA"}
     scores = pd.DataFrame({"name": names, "map@r": np.linspace(0.1, 0.5, count)})
     confusion = pd.DataFrame(np.arange(count**2).reshape(count, count), names, names)
     once = {"epoch": 1.0, "recall@1": 0.5, "map@r": 0.3, "loss": 0.4}

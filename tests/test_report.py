@@ -365,10 +365,10 @@ def test_sheets_hold_each_picture_in_its_place():
     shades = np.arange(300) % 200 + 20
     pixels = np.broadcast_to(shades[:, None, None, None], (300, 1, 10, 6)).astype(np.uint8)
     found = sheets(pixels, 10**6)
-    assert (found.pictures, len(found.uris)) == (300, 2)
+    assert (found.pictures, len(found.addresses)) == (300, 2)
     for number in (0, 17, 255, 256, 299):
-        uri = found.uris[number // SHEET**2]
-        sheet = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
+        found_address = found.addresses[number // SHEET**2]
+        sheet = Image.open(io.BytesIO(base64.b64decode(found_address.partition(",")[2]))).convert("L")
         place = number % SHEET**2
         x, y = place % SHEET * 6 + 3, place // SHEET * 10 + 5
         assert abs(sheet.getpixel((x, y)) - shades[number]) < 12
