@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import lapel
 from lapel.catalog import SAME_PIXELS, TRAINED_ON
+from lapel.commands import search
 from lapel.config.data import Rows
 from lapel.config.export import ExportConfig, ExportOptions
 
@@ -95,3 +97,69 @@ def test_the_bundle_of_all_rows_is_scored_as_its_run_is(shop: Path, tmp_path: Pa
     of_bundle = lapel.evaluate(lapel.compose("evaluate", [f"bundle={bundle.folder}", *options]))
     assert of_bundle["recall@1"] == of_run["recall@1"]
     assert of_bundle["protocol"]["index_rows"] == 60
+
+
+# ------------------------------------------------------------------------------------ pictures of a search
+
+
+Search = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def searched(
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> Search:
+    """Searches with row 0, for a page `found.html`: exit code, and all that is said beside it."""
+
+    def call(*options: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["lapel-search", "row=0", "k=3", "format=html", "out=found.html", *options])
+        caplog.clear()
+        try:
+            search.main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        logged = "".join(f"{each.getMessage()}\n" for each in caplog.records)
+        return code, logged + capsys.readouterr().err
+
+    caplog.set_level(logging.INFO, "lapel")
+    return call
+
+
+def shown() -> tuple[int, int]:
+    """Pictures on the page, and tiles without."""
+    page = Path("found.html").read_text()
+    assert page.count("<figure") == 4
+    assert "<span>p59.png</span>" in page  # the twin of row 0, by its name
+    return page.count("data:image/webp"), page.count(">no picture<")
+
+
+def test_pictures_are_where_training_was_begun_or_where_the_user_says(
+    shop: Path, tmp_path: Path, searched: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = shutil.copytree(shop / "photos", tmp_path / "photos")
+    bundle = f"bundle={shutil.copytree(exported(shop, tmp_path / 'copy').folder, tmp_path / 'runs' / 'a' / 'bundle')}"
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert searched(bundle) == (0, "")
+    assert shown() == (4, 0)
+
+    photos.rename(tmp_path / "moved")
+    hint = "4 of 4 pictures are not where they were; root=FOLDER names the folder that has them\n"
+    assert searched(bundle) == (0, hint)
+    assert shown() == (0, 4)
+    assert searched(bundle, f"root={tmp_path / 'moved'}") == (0, "")
+    assert shown() == (4, 0)
+
+    (tmp_path / "moved" / "p59.png").unlink()
+    code, error = searched(bundle, f"root={tmp_path / 'moved'}")
+    assert (code, error.count("\n")) == (0, 1)
+    assert "1 of 4 pictures are not in " in error
+    assert shown() == (3, 1)
+
+    Path("found.html").unlink()
+    for root, told in (("none", "none/shop.csv: no such file"), (str(tmp_path / "elsewhere"), "elsewhere: ")):
+        code, error = searched(bundle, f"root={root}")
+        assert (code, error.count("\n")) == (2, 1)
+        assert told in error
+    assert not list(Path().iterdir())

@@ -509,15 +509,24 @@ def test_finds_are_shown_as_pictures(run, bundle: Path) -> None:
         (["row=1", "out=x.html"], "is for pictures, with format=html, png"),
         (["row=1", "format=png", "out="], "out=: must name a file"),
         (["row=1", "format=png", "out=a.html"], "out=a.html: must end in .png"),
+        (["row=1", "format=png", "out=folder.png"], "out=folder.png: is a folder, must name a file"),
+        (["row=1", "format=png", "out=/proc/x.png"], "out=/proc/x.png: cannot be written: "),
+        (["row=1", "format=html", "out=/proc/x/y.html"], "out=/proc/x/y.html: cannot be written: "),
+        (["row=1", "format=html", "out=notes.txt/y.html"], "cannot be written: notes.txt is no folder"),
+        (["row=1", "format=html", "out=/proc/x.html", "bundle=none"], "out=/proc/x.html: cannot be written"),
+        (["row=100000", "format=png", "out=new/x.png"], "row=100000: must be from 0 to"),
         (["row=1", "kk=3"], "kk"),
         (["photo.png"], "photo.png: must be key=value"),
     ],
 )
 def test_bad_searches_end_in_one_line(run, bundle: Path, arguments: list[str], told: str) -> None:
     Path("notes.txt").write_text("this is no image")
+    Path("folder.png").mkdir()
+    before = sorted(Path().iterdir())
     code, printed, error = run("search", f"bundle={bundle}", *arguments)
     assert (code, printed) == (2, "")
     assert told in told_once(error)
+    assert sorted(Path().iterdir()) == before
 
 
 @pytest.mark.parametrize("name", ["encoder.ts", "index.faiss", "items.parquet"])

@@ -185,7 +185,7 @@ def test_the_maps_legend_has_every_name(monkeypatch: pytest.MonkeyPatch) -> None
 
     content: Any = Shown()
     content.points = points
-    with _styled(), warnings.catch_warnings():
+    with _styled(names), warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure = Figure(figsize=(6, 6))

@@ -277,6 +277,7 @@ RIVAL = Rival(
         Difference("shirt", 0.5, 0.75, (-0.3, -0.2), 0.01, queries=30),
         Difference("coat", 0.5, 0.5, None, None, queries=3),
     ],
+    10,
 )
 
 
@@ -288,6 +289,23 @@ def test_another_run_stands_beside_this_one(tmp_path: Path):
     assert "auc 0.9000 0.9500 -0.0500 Area under" in text
     assert "shirt 30 0.5000 0.7500 -0.2500 -0.3000 to -0.2000 worse ▼" in text
     assert "coat 3 0.5000 0.5000 +0.0000" in text
+    assert (
+        "Of fewer than 10 queries no interval is drawn, since chance alone could make any difference. category" in text
+    )
+
+
+def test_columns_that_would_be_empty_are_left_out_and_it_is_said_why(tmp_path: Path):
+    bare = [replace(each, ends=None, chance=None) for each in RIVAL.categories]
+    page = written(replace(content_of(["shirt", "coat"]), rival=replace(RIVAL, categories=bare)), tmp_path)
+    text = re.sub(r"\s+", " ", page.text)
+    assert (
+        "any difference, and no category here has as many. category queries this run the other difference shirt" in text
+    )
+    assert "difference interval p verdict what it says recall@1" in text
+    bare = replace(RIVAL, told=None, categories=bare, scores=[replace(each, ends=None) for each in RIVAL.scores])
+    text = re.sub(r"\s+", " ", written(replace(content_of(["shirt", "coat"]), rival=bare), tmp_path).text)
+    assert "score this run the other difference what it says recall@1 0.8125 0.7500 +0.0625 Share" in text
+    assert "no interval is drawn" not in text
 
 
 def test_a_picture_says_its_file_how_similar_it_is_and_what_it_kept_out(tmp_path: Path):
@@ -365,10 +383,10 @@ def test_sheets_hold_each_picture_in_its_place():
     shades = np.arange(300) % 200 + 20
     pixels = np.broadcast_to(shades[:, None, None, None], (300, 1, 10, 6)).astype(np.uint8)
     found = sheets(pixels, 10**6)
-    assert (found.pictures, len(found.uris)) == (300, 2)
+    assert (found.pictures, len(found.addresses)) == (300, 2)
     for number in (0, 17, 255, 256, 299):
-        uri = found.uris[number // SHEET**2]
-        sheet = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("L")
+        found_address = found.addresses[number // SHEET**2]
+        sheet = Image.open(io.BytesIO(base64.b64decode(found_address.partition(",")[2]))).convert("L")
         place = number % SHEET**2
         x, y = place % SHEET * 6 + 3, place // SHEET * 10 + 5
         assert abs(sheet.getpixel((x, y)) - shades[number]) < 12

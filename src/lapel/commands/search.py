@@ -1,12 +1,16 @@
 """lapel-search: look-alikes of an image, or of a row of a bundle, as a table, json or csv."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lapel.commands.asked import helped
 from lapel.commands.starting import ended_at_once
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pandas import DataFrame
 
     from lapel.bundle import Bundle
@@ -22,12 +26,18 @@ FEWEST_DIGITS, MOST_DIGITS = 4, 8
 
 
 def _search(config: "SearchConfig") -> None:
-    from lapel.config.search import PICTURES, TableFormat
-    from lapel.files.named import bundle_folder
+    with ended_at_once("lapel-search"):
+        from lapel.config.search import PICTURES
 
-    bundle_folder(config.bundle)  # raises where there is none, before what reads it is imported
+    if config.format in PICTURES:
+        _show_pictures(config)
+    else:
+        _show_text(config)
+
+
+def _found(config: "SearchConfig") -> tuple["DataFrame", "Bundle"]:
+    """What is found, best first, and in what."""
     from lapel.errors import printable
-    from lapel.files.tables import csv_text, json_text
     from lapel.machine.messages import is_quiet
 
     if sys.stderr.isatty() and not is_quiet():
@@ -37,13 +47,24 @@ def _search(config: "SearchConfig") -> None:
     bundle = load(config.bundle)
     row = config.row
     found = bundle.search(config.image, config.k) if row is None else bundle.search_row(row, config.k)
-    found = found.drop(columns="query")
+    return found.drop(columns="query"), bundle
+
+
+def _show_text(config: "SearchConfig") -> None:
+    """What was found, on stdout."""
+    from lapel.config.search import TableFormat
+    from lapel.files.named import bundle_folder
+
+    bundle_folder(config.bundle)  # raises where there is none, before what reads it is imported
+    with ended_at_once("lapel-search"):
+        import lapel.bundle  # noqa: F401 - slow
+        from lapel.files.tables import csv_text, json_text
+
+    found, bundle = _found(config)
     if config.format is TableFormat.json:
         print(json_text(found.drop(columns="rank")))
     elif config.format is TableFormat.csv:
         print(csv_text(found), end="")
-    elif config.format in PICTURES:
-        _picture(found, bundle, config)
     else:
         _show(found, bundle, config)
 
@@ -63,24 +84,50 @@ def _show(found: "DataFrame", bundle: "Bundle", config: "SearchConfig") -> None:
     show(table)
 
 
-def _picture(found: "DataFrame", bundle: "Bundle", config: "SearchConfig") -> None:
+def _show_pictures(config: "SearchConfig") -> None:
     """What was searched with and what was found, as pictures in a file, which is named at the end."""
-    from lapel.commands.sheet import finds_of
     from lapel.config.search import TableFormat
     from lapel.errors import printable
     from lapel.files.paths import user_path
-    from lapel.files.writing import written_whole
-    from lapel.pictures.finds import as_page, as_sheet
+
+    with ended_at_once("lapel-search"):  # not where a file is begun, which would stay
+        import lapel.bundle  # noqa: F401 - slow
+        from lapel.commands.sheet import finds_of
+        from lapel.pictures.finds import as_page, as_sheet
 
     path = user_path(config.out or f"finds.{config.format.name}")
-    digits = telling_digits(found["score"].tolist())
-    finds = finds_of(found, digits, bundle, config, asked(bundle, config).splitlines())
-    with written_whole(path) as temporary:
+    with _writable(path) as temporary:
+        found, bundle = _found(config)
+        digits = telling_digits(found["score"].tolist())
+        finds = finds_of(found, digits, bundle, config, asked(bundle, config).splitlines())
         if config.format is TableFormat.png:
             as_sheet(finds).save(temporary, format="PNG")
         else:
             temporary.write_text(as_page(finds), encoding="utf-8")
     print(printable(path))
+
+
+@contextmanager
+def _writable(path: "Path") -> Iterator["Path"]:
+    """As `written_whole`; what cannot be written is told at once, and not when all is searched.
+
+    Raises:
+        LapelError: a folder has the name, or the file cannot be made.
+    """
+    from contextlib import ExitStack
+
+    from lapel.errors import LapelError
+    from lapel.files.writing import written_whole
+
+    if path.is_dir():
+        raise LapelError(f"out={path}: is a folder, must name a file")
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(written_whole(path))
+        except OSError as error:
+            reason = f"{path.parent} is no folder" if path.parent.is_file() else error.strerror
+            raise LapelError(f"out={path}: cannot be written: {reason}") from error
+        yield temporary
 
 
 def asked(bundle: "Bundle", config: "SearchConfig") -> str:
@@ -113,5 +160,4 @@ def main() -> None:
         if helped("search"):
             return
         from lapel.commands.literal import run_literal
-
-        run_literal("search", _search)
+    run_literal("search", _search)

@@ -1,7 +1,5 @@
 """A contact sheet of what was searched with and of what was found: one picture, or one page that needs nothing else."""
 
-import base64
-import io
 from dataclasses import dataclass
 from importlib import resources
 
@@ -9,18 +7,20 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from PIL import Image, ImageDraw, ImageOps
 
-from lapel.errors import printable
+from lapel.pictures.addresses import small_address
+from lapel.pictures.letters import LINE, shortened, text_width, write
 
 # Sides of a picture, in pixels: on the sheet, and in the page, which a browser may enlarge.
 SIDE, PAGE_SIDE = 180, 360
+QUALITY = 85
 
-# Pictures in a line of the sheet, the room around them, and the height of a line of text.
-COLUMNS, GAP, LINE = 5, 12, 15
+# Pictures in a line of the sheet, and the room around them.
+COLUMNS, GAP = 5, 12
+
+# Stands where a picture is not to be had.
+NOTHING = "no picture"
 
 PAPER, INK, SOFT, FRAME = (255, 255, 255), (28, 32, 36), (87, 97, 108), (223, 227, 232)
-
-# Letters of a line under a picture of the sheet, which does not wrap.
-LONGEST = 29
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def as_sheet(finds: Finds) -> Image.Image:
     sheet = Image.new("RGB", (GAP + COLUMNS * (SIDE + GAP), top + (1 + rows) * cell + GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
     for number, text in enumerate(finds.heading):
-        pen.text((GAP, GAP + number * LINE), printable(text), INK)
+        write(pen, GAP, GAP + number * LINE, shortened(text, sheet.width - 2 * GAP), INK)
     _paste(sheet, pen, finds.query, GAP, top)
     for number, each in enumerate(finds.found):
         row, column = divmod(number, COLUMNS)
@@ -71,32 +71,21 @@ def as_sheet(finds: Finds) -> Image.Image:
 def _paste(sheet: Image.Image, pen: ImageDraw.ImageDraw, find: Find, left: int, top: int) -> None:
     pen.rectangle((left - 1, top - 1, left + SIDE, top + SIDE), outline=FRAME)
     if find.pixels is None:
-        pen.text((left + GAP, top + SIDE // 2), "no picture", SOFT)
+        write(pen, left + (SIDE - text_width(NOTHING)) / 2, top + (SIDE - LINE) / 2, NOTHING, SOFT)
     else:
         picture = ImageOps.contain(_picture(find.pixels), (SIDE, SIDE), Image.Resampling.LANCZOS)
         sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
     for number, text in enumerate(find.lines):
-        told = printable(text)
-        told = told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
-        pen.text((left, top + SIDE + 3 + number * LINE), told, INK if number == 0 else SOFT)
+        write(pen, left, top + SIDE + 3 + number * LINE, shortened(text, SIDE), INK if number == 0 else SOFT)
 
 
 def as_page(finds: Finds) -> str:
     """One HTML page with the pictures in it, for light and dark screens, that asks for no other file."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["uri"] = _uri
+    environment.filters["address"] = lambda pixels: small_address(_picture(pixels), PAGE_SIDE, QUALITY)
     template = resources.files("lapel.pictures").joinpath("finds.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(finds=finds, side=PAGE_SIDE)
+    return environment.from_string(template).render(finds=finds, nothing=NOTHING)
 
 
 def _picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
-
-
-def _uri(pixels: np.ndarray) -> str:
-    """A picture as a data address; a small one as it is."""
-    picture = _picture(pixels)
-    picture.thumbnail((PAGE_SIDE, PAGE_SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, format="WEBP", quality=85, method=4)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

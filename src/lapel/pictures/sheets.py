@@ -5,7 +5,7 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw
 
-from lapel.errors import printable
+from lapel.pictures.letters import shortened, text_width, write
 
 RIGHT = (46, 160, 67)
 WRONG = (218, 54, 51)
@@ -17,8 +17,10 @@ SIDE = 72
 FRAME = 4
 GAP = 6
 
-# Letters of a caption, at most.
-LONGEST = 200
+# Width of a caption, at most: it makes no sheet wider than a screen or two.
+WIDEST = 1200
+
+HEADING = "nearest, best first (green: the same item, red: another one)"
 
 
 def match_sheet(queries: np.ndarray, found: np.ndarray, right: np.ndarray, captions: list[str]) -> Image.Image:
@@ -35,14 +37,15 @@ def match_sheet(queries: np.ndarray, found: np.ndarray, right: np.ndarray, capti
     left = 2 * GAP + cell
     heading = 20
     height = heading + lines * (cell + 18 + GAP)
-    sheet = Image.new("RGB", (left + GAP * 2 + k * (cell + GAP), height), PAPER)
+    beside = max(k * (cell + GAP), math.ceil(text_width(HEADING)) + GAP)
+    sheet = Image.new("RGB", (left + GAP * 2 + beside, height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((GAP, 4), "query", INK)
-    pen.text((left + GAP, 4), "nearest, best first (green: the same item, red: another one)", INK)
+    write(pen, GAP, 4, "query", INK)
+    write(pen, left + GAP, 4, HEADING, INK)
     for line in range(lines):
         top = heading + line * (cell + 18 + GAP)
         sheet.paste(framed(queries[line], INK), (GAP, top))
-        pen.text((GAP, top + cell + 1), _caption(captions[line]), INK)
+        write(pen, GAP, top + cell + 1, shortened(captions[line], sheet.width - 2 * GAP), INK)
         for rank in range(k):
             colour = RIGHT if right[line, rank] else WRONG
             sheet.paste(framed(found[line, rank], colour), (left + GAP + rank * (cell + GAP), top))
@@ -67,33 +70,22 @@ def contact_sheet(lines: list[tuple[str, list[np.ndarray]]]) -> Image.Image:
     Args:
         lines: caption, and uint8 `[channels, height, width]` of each picture, which may differ in shape.
     """
-    lines = [(_caption(text), pictures) for text, pictures in lines]
+    lines = [(shortened(text, WIDEST), pictures) for text, pictures in lines]
     columns = max(len(pictures) for _, pictures in lines)
     cell, caption = SIDE + GAP, 18
-    widest = math.ceil(max(_text_width(text) for text, _ in lines)) + GAP
+    widest = math.ceil(max(text_width(text) for text, _ in lines)) + GAP
     shape = (GAP + max(columns * cell, widest), GAP + len(lines) * (cell + caption))
     sheet = Image.new("RGB", shape, PAPER)
     pen = ImageDraw.Draw(sheet)
     for line, (text, pictures) in enumerate(lines):
         top = GAP + line * (cell + caption)
-        pen.text((GAP, top), text, INK)
+        write(pen, GAP, top, text, INK)
         for number, pixels in enumerate(pictures):
             picture = as_picture(pixels)
             scale = SIDE / max(picture.size)
             shape = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
             sheet.paste(picture.resize(shape, Image.Resampling.BICUBIC), (GAP + number * cell, top + caption))
     return sheet
-
-
-def _caption(text: str) -> str:
-    """One line, without control characters, that makes no sheet wider than a screen or two."""
-    told = printable(" ".join(text.split()))
-    return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"
-
-
-def _text_width(text: str) -> float:
-    """Pixels that a line of text takes."""
-    return ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(text)
 
 
 def as_picture(pixels: np.ndarray) -> Image.Image:

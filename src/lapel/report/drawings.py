@@ -15,11 +15,14 @@ import pandas as pd
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from lapel.errors import printable
+from lapel.pictures.letters import fonts_beside, legible
 from lapel.report.content import Content, MapPoints
 
 MATCH, OTHER, INK, FAINT, PAPER = "#1a7f4b", "#b8352e", "#1c2024", "#dfe3e8", "#fefefe"
@@ -42,6 +45,12 @@ CELLS = 30
 OTHERS = "others"
 HUB_BARS = 40
 
+# Area of a dot in the map's legend, in square points.
+LEGEND_DOT = 24
+
+# Dots of the training curve, in points: beside each other, and one alone.
+DOT, ONE_DOT = 3, 7
+
 # Shares up to it would be told as 0%.
 LEAST_SHARE = 0.005
 
@@ -51,14 +60,12 @@ NUMBERED = 15
 # Bars of a histogram of pairs: of n of a kind about twice the cube root of n (Rice's rule), within these.
 FEWEST_BINS, MOST_BINS = 12, 60
 
-# matplotlib brings this font along; names in Chinese, Japanese and so on need one of the others.
+# matplotlib brings this font along; names in Chinese, Japanese and so on need others besides.
 LETTERS = "DejaVu Sans"
-MORE_LETTERS = (
-    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Noto Sans JP", "Noto Sans KR", "Source Han Sans SC",
-    "WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "Droid Sans Fallback", "Noto Sans Thai", "Noto Sans Devanagari",
-    "PingFang SC", "Hiragino Sans", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic", "Arial Unicode MS",
-)  # fmt: skip
 DPI = 160
+
+# Characters of a name on an axis or in a legend, and of one of which no font has the letters: each takes six.
+LONGEST, LONGEST_ESCAPED = 22, 29
 
 # Small enough that text is still read on a phone, where a figure is as wide as the screen.
 STYLE = {
@@ -89,19 +96,33 @@ def figures(content: Content) -> Iterator[tuple[str, Figure]]:
     ]
     for name, draw, size, wanted in drawn:
         if wanted:
-            with _styled():
+            with _styled(_names(content)):
                 figure = Figure(figsize=size, layout="constrained")
                 FigureCanvasAgg(figure)
                 draw(content, figure.add_subplot())
                 yield name, figure
 
 
+def _names(content: Content) -> list[str]:
+    """The names that figures show."""
+    confused = [] if content.confusion is None else content.confusion.index
+    return [str(name) for name in (*content.categories["name"], *confused, *content.points.names)]
+
+
 @contextmanager
-def _styled() -> Iterator[None]:
-    installed = set(font_manager.get_font_names())
-    families = [LETTERS, *(name for name in MORE_LETTERS if name in installed)]
+def _styled(names: list[str]) -> Iterator[None]:
+    """The report's style, with fonts for the letters of some names."""
+    families = [LETTERS, *(_family(file) for file in fonts_beside(legible(" ".join(names))))]
     with mpl.rc_context({**STYLE, "font.family": families}):  # pyright: ignore[reportArgumentType]
         yield
+
+
+def _family(file: str) -> str:
+    """The name by which matplotlib knows a font from now on."""
+    name = font_manager.FontProperties(fname=file).get_name()
+    if name not in font_manager.get_font_names():
+        font_manager.fontManager.addfont(file)
+    return name
 
 
 def _several(content: Content) -> bool:
@@ -112,7 +133,7 @@ def _several(content: Content) -> bool:
 def as_svg(figure: Figure) -> str:
     """An SVG element, the same text each time, in the page's own colours and letters."""
     file = io.StringIO()
-    with _boxes_for_unknown_letters(), mpl.rc_context({"svg.hashsalt": "lapel", "svg.fonttype": "none"}):
+    with _left_to_the_browser(), mpl.rc_context({"svg.hashsalt": "lapel", "svg.fonttype": "none"}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     figure.set_layout_engine("none")  # it is laid out now, and need not be again for another format
     return _in_style(file.getvalue()[file.getvalue().index("<svg") :])
@@ -130,16 +151,40 @@ def _in_style(svg: str) -> str:
 
 
 def as_png(figure: Figure) -> bytes:
-    """A PNG file, the same bytes each time."""
+    """A PNG file, the same bytes each time; from now on the figure has letters alone that some font has."""
+    _escape_unknown_letters(figure)
     file = io.BytesIO()
-    with _boxes_for_unknown_letters():
-        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
+    figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
     return file.getvalue()
 
 
+def _escape_unknown_letters(figure: Figure) -> None:
+    """Have no boxes in place of letters, and make room for what is written instead."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            texts = [each.get_text() for each in axis.get_ticklabels()]
+            if (told := [_known(each) for each in texts]) != texts:
+                axis.set_ticks(axis.get_ticklocs(), told)
+                figure.set_layout_engine("constrained")
+    for each in figure.findobj(Text):
+        assert isinstance(each, Text)
+        if (told := _known(each.get_text())) != each.get_text():
+            each.set_text(told)
+            figure.set_layout_engine("constrained")
+
+
+def _known(text: str) -> str:
+    """A text in letters that some font has; what takes more room so loses its last ones."""
+    told, kept = legible(text), text
+    while len(told) > max(len(text), LONGEST_ESCAPED):
+        kept = kept[:-1]
+        told = f"{legible(kept)}…"
+    return told
+
+
 @contextmanager
-def _boxes_for_unknown_letters() -> Iterator[None]:
-    """No warning of each letter that no installed font has; the page's tables show it as the browser can."""
+def _left_to_the_browser() -> Iterator[None]:
+    """No warning of each letter that no installed font has: it stands as a letter in an SVG file."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         yield
@@ -284,9 +329,10 @@ def _map(content: Content, axes: Axes) -> None:
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_axis_off()
     axes.set_title(f"{len(points.coordinates):,} images, by {points.method}", fontsize=10)
-    legend = axes.legend(
-        frameon=False, fontsize=7, markerscale=3, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.01)
-    )
+    legend = axes.legend(frameon=False, fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.01))
+    for each in legend.legend_handles:
+        assert isinstance(each, PathCollection)
+        each.set_sizes([LEGEND_DOT])
     for text in legend.get_texts():  # not by labels: those that begin with an underscore are left out
         if text.get_text() != OTHERS:
             text.set_text(_short(points.names[int(text.get_text())]))
@@ -311,10 +357,10 @@ def _training(content: Content, axes: Axes) -> None:
     for name, colour, style in (("recall@1", MAIN, "-"), ("map@r", MATCH, "--")):
         values = [each[name] for each in content.history if name in each]
         if len(values) == len(epochs):
-            axes.plot(epochs, values, style, color=colour, marker="o", markersize=3, label=name)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.plot(epochs, values, style, color=colour, marker="o", markersize=_dot(epochs), label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if len(epochs) == 1:
-        axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
+        axes.set_xlim(epochs[0] - 0.5, epochs[0] + 0.5)  # within which no other epoch is
     axes.set_ylim(top=min(axes.get_ylim()[1], 1.02))
     axes.set_xlabel("epoch")
     axes.set_ylabel("score on val")
@@ -328,14 +374,18 @@ def _training(content: Content, axes: Axes) -> None:
 def _beside(axes: Axes, epochs: list[float], losses: list[float]) -> None:
     """The loss of each epoch, which has an axis of its own on the right."""
     right = axes.twinx()
-    right.plot(epochs, losses, ":", color=OTHER, marker="o", markersize=3)
+    right.plot(epochs, losses, ":", color=OTHER, marker="o", markersize=_dot(epochs))
     right.set_ylim(bottom=min(0.0, *losses))
     right.set_ylabel("loss")
     right.spines["right"].set_visible(True)
-    axes.plot([], [], ":", color=OTHER, marker="o", markersize=3, label="loss (right)")
+    axes.plot([], [], ":", color=OTHER, marker="o", markersize=_dot(epochs), label="loss (right)")
+
+
+def _dot(epochs: list[float]) -> int:
+    return DOT if len(epochs) > 1 else ONE_DOT
 
 
 def _short(name: object) -> str:
     """A name as an axis has room for it; what would be read as a formula is not."""
     told = printable(" ".join(str(name).replace("$", r"\$").split()))
-    return told if len(told) <= 22 else told[:21] + "…"
+    return told if len(told) <= LONGEST else f"{told[: LONGEST - 1]}…"

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from lapel.files.writing import Staged
 from lapel.report.content import Content, Difference, MapPoints, Query, Rival
 from lapel.report.drawings import CELLS, as_png, as_svg, figures, largest, map_colours
-from lapel.report.pictures import Sheets, as_uri, sheets
+from lapel.report.pictures import Sheets, sheets, shown_address
 from lapel.retrieval.words import telling_decimals, told
 
 REPORT_FILE = "report.html"
@@ -128,7 +128,7 @@ def render(content: Content, drawn: dict[str, Markup]) -> str:
 def _filled(content: Content, drawn: dict[str, Markup], pictures: Sheets) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
-        "uri": as_uri, "short": short, "file_name": file_name, "told": told, "digits": decimals_of,
+        "address": shown_address, "short": short, "file_name": file_name, "told": told, "digits": decimals_of,
         "number": similarity_in_words(content), "interval": interval_in_words, "verdict": verdict,
         "first_word": first_word,
     }  # fmt: skip
@@ -335,7 +335,7 @@ def map_data(points: MapPoints, pictures: Sheets) -> Markup:
         "groups": points.groups[:count].tolist(),
         "captions": [short(caption) for caption in points.captions[:count]],
         "proportions": proportions[:1].tolist() if np.ptp(proportions) == 0 else proportions.tolist(),
-        "sheets": pictures.uris,
+        "sheets": pictures.addresses,
         "columns": pictures.columns,
     }
     # "</script>" or "<!--" in a name would end the element it stands in.

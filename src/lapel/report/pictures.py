@@ -1,7 +1,5 @@
 """Pixels as they stand in a page: small WebP files, in text."""
 
-import base64
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -10,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
+from lapel.pictures.addresses import address, small_address
 from lapel.pictures.sheets import as_picture
 
 # Longest side of a picture beside a query: sharp on screens that have more pixels than one to a dot.
 SHOWN_SIDE = 160
+SHOWN_QUALITY = 80
 
 # The map's pictures: longest side, how many a side of a sheet, and the qualities that are tried until all fit.
 THUMB_SIDE = 64
@@ -21,17 +21,9 @@ SHEET = 16
 QUALITIES = (75, 55, 35, 20)
 
 
-def as_uri(pixels: np.ndarray) -> str:
-    """A picture of uint8 `[1 or 3, height, width]` as a data address."""
-    picture = as_picture(pixels)
-    picture.thumbnail((SHOWN_SIDE, SHOWN_SIDE))
-    return _uri(picture, 80)
-
-
-def _uri(picture: Image.Image, quality: int) -> str:
-    file = io.BytesIO()
-    picture.save(file, format="WEBP", quality=quality, method=4)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+def shown_address(pixels: np.ndarray) -> str:
+    """A picture of uint8 `[1 or 3, height, width]` beside a query, as a data address."""
+    return small_address(as_picture(pixels), SHOWN_SIDE, SHOWN_QUALITY)
 
 
 @dataclass(frozen=True)
@@ -39,12 +31,12 @@ class Sheets:
     """Many small pictures on few large ones, row after row.
 
     Args:
-        uris: data address of each sheet.
+        addresses: data address of each sheet.
         columns: pictures in a line, and lines on a sheet.
         pictures: how many there are.
     """
 
-    uris: list[str]
+    addresses: list[str]
     columns: int
     pictures: int
 
@@ -59,13 +51,13 @@ def sheets(pixels: np.ndarray, most: int) -> Sheets:
         most: characters that the addresses may take.
     """
     drawn = _drawn(pixels)
-    uris: list[str] = []
+    addresses: list[str] = []
     for quality in QUALITIES:
-        uris = [_uri(sheet, quality) for sheet in drawn]
-        if sum(map(len, uris)) <= most:
-            return Sheets(uris, SHEET, len(pixels))
-    fitting = max(1, int(np.searchsorted(np.cumsum([len(uri) for uri in uris]), most, side="right")))
-    return Sheets(uris[:fitting], SHEET, min(len(pixels), fitting * SHEET**2))
+        addresses = [address(sheet, quality) for sheet in drawn]
+        if sum(map(len, addresses)) <= most:
+            return Sheets(addresses, SHEET, len(pixels))
+    fitting = max(1, int(np.searchsorted(np.cumsum([len(each) for each in addresses]), most, side="right")))
+    return Sheets(addresses[:fitting], SHEET, min(len(pixels), fitting * SHEET**2))
 
 
 def thumbnails(parts: Iterable[np.ndarray]) -> np.ndarray:
