@@ -1,7 +1,9 @@
 """What several tests share: a small trained run with its evaluation and bundle, made once."""
 
 import os
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,6 +25,11 @@ TINY = [
     "trainer=cpu",
     "trainer.max_epochs=2",
 ]
+
+
+def few_fast(values: Iterable[Any], fast: Collection[Any]) -> list[Any]:
+    """Parameters of a test, all of which but a few are among the slow ones."""
+    return [pytest.param(each, marks=() if each in fast else pytest.mark.slow) for each in values]
 
 
 def pytest_configure() -> None:

@@ -385,6 +385,7 @@ def test_evaluating_in_a_sweep_leaves_no_folder_of_its_own(run, trained_run: Pat
     assert Path("copy/evaluation/val/metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_sweep_never_removes_a_folder_that_the_user_named(run, trained_run: Path) -> None:
     copy = shutil.copytree(trained_run, "copy")
     Path("mine").mkdir()

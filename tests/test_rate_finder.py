@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, few_fast
 
 import lapel
 from lapel.errors import LapelError
@@ -45,7 +45,7 @@ def noisy(curve: np.ndarray, noise: float, seed: int) -> np.ndarray:
     return curve + deviation * np.random.default_rng(seed).standard_normal(len(curve))
 
 
-@pytest.mark.parametrize("name", CURVES)
+@pytest.mark.parametrize("name", few_fast(CURVES, ["narrow", "two steps"]))
 @pytest.mark.parametrize("noise", [0.05, 0.2])
 def test_suggestions_are_near_the_steepest_descent(name: str, noise: float) -> None:
     curve = CURVES[name]
@@ -74,7 +74,7 @@ def noisier_when_fallen(curve: np.ndarray, noise: float, seed: int) -> np.ndarra
     return curve + deviation * np.random.default_rng(seed).standard_normal(len(curve))
 
 
-@pytest.mark.parametrize("name", WIDE)
+@pytest.mark.parametrize("name", few_fast(WIDE, ["back to where it began"]))
 def test_suggestions_stand_noise_that_grows_on_the_way_down(name: str) -> None:
     curve = WIDE[name]
     suggested = [Sweep(10**X, noisier_when_fallen(curve, 0.08, seed)).suggestion() for seed in range(1000)]

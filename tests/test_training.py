@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, few_fast
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import lapel
@@ -88,7 +88,7 @@ def test_the_best_checkpoint_scores_on_val_what_training_said(trained_run: Path,
     assert (trained_run / "evaluation" / "val" / "metrics.json").is_file()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", few_fast(VARIANTS, ["cat", "siam_cat_cos", "triplet", "supcon"]))
 def test_every_variant_learns(variant: str, working_folder: Path) -> None:
     """Three epochs bring the val part's MAP@R above that of one step."""
     overrides = [*TINY, f"variant={variant}", "optim.schedule=constant", "trainer.max_epochs=6"]
@@ -163,7 +163,8 @@ def test_a_trained_run_is_not_overwritten(trained_run: Path) -> None:
     assert (trained_run / "train.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_leaves_a_usable_last_checkpoint(number: signal.Signals, working_folder: Path) -> None:
     command = [sys.executable, str(TRAIN), *TINY, "trainer.max_epochs=100000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=working_folder)

@@ -425,6 +425,7 @@ def test_a_collapse_is_told(
     assert scalars(working_folder / "run", "embedding/effective_rank")
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_well_is_left_alone(working_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     for variant in ("siam_cat_cos", "triplet", "supcon"):
         options = [*TINY, f"variant={variant}", "trainer.log_every=1", "trainer.max_epochs=6"]

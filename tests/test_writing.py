@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import few_fast
 
 from lapel.files import writing
 from lapel.files.writing import folder_written_whole, link_to, standing, together, written_whole
@@ -272,7 +273,7 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("writer", few_fast(WRITERS, ["torch", "faiss"]))
 def test_what_the_system_refuses_to_write_is_told_with_a_path(writer: str, tmp_path: Path) -> None:
     """Libraries speak of positions and enforced conditions where the disk is full; torch, given a path, aborts."""
     code = (
