@@ -1,6 +1,6 @@
 # make train   sets everything up, trains, evaluates, exports, searches, and says where each thing is
-# make test    sets everything up, checks the code, runs the tests, and tells which share of the lines they reach
-# make test-all  likewise, with the slow tests: real trainings, every format, kills, browsers, the commands of the docs
+# make test    sets everything up, checks style and mistakes, runs the tests, and tells which share of the lines they reach
+# make test-all  likewise, with types and the slow tests: real trainings, every format, kills, browsers, the docs' commands
 # make fuzz    random photos, tables, trees and archives, many more than test-all makes
 # make docs    docs/options.md, written anew
 #
@@ -16,12 +16,12 @@ REACHED := .venv/.reached.json
 AT_LEAST := $(if $(ARGS),,--fail-under 90)
 PYTHON_FILES := src tests bench scripts conf train.py evaluate.py export.py
 
-.PHONY: train test test-all fuzz lint format docs clean
+.PHONY: train test test-all fuzz style lint format docs clean
 
 train: $(READY)
 	@.venv/bin/python scripts/quickstart.py $(ARGS)
 
-test: lint
+test: style
 	@.venv/bin/python -m slipcover --source src/lapel --json --out $(REACHED) -m pytest $(EVERY_CORE) $(ARGS)
 	@.venv/bin/python -m slipcover --merge $(REACHED) --out /dev/stdout --skip-covered --missing-width 60 $(AT_LEAST)
 
@@ -31,9 +31,11 @@ test-all: lint
 fuzz: $(READY_DEV)
 	@LAPEL_FUZZ=full .venv/bin/python -m pytest -m slow tests/test_fuzz.py $(EVERY_CORE) $(ARGS)
 
-lint: $(READY_DEV)
+style: $(READY_DEV)
 	@.venv/bin/ruff check $(PYTHON_FILES)
 	@.venv/bin/ruff format --check $(PYTHON_FILES)
+
+lint: style
 	@.venv/bin/pyright
 
 format: $(READY_DEV)
