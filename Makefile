@@ -23,7 +23,7 @@ train: $(READY)
 
 test: style
 	@.venv/bin/python -m slipcover --source src/lapel --json --out $(REACHED) -m pytest $(EVERY_CORE) $(ARGS)
-	@.venv/bin/python -m slipcover --merge $(REACHED) --out /dev/stdout --skip-covered --missing-width 60 $(AT_LEAST)
+	@.venv/bin/python -m slipcover --merge $(REACHED) --out /dev/null --skip-covered --missing-width 60 $(AT_LEAST)
 
 test-all: lint
 	@.venv/bin/python -m pytest -m "slow or not slow" $(EVERY_CORE) $(ARGS)
