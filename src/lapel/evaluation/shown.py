@@ -70,8 +70,7 @@ def _kinds(found: Evaluated, order: np.ndarray) -> list[tuple[str, str, np.ndarr
         ),
         (
             "Queries in between",
-            "Drawn at random from those that are no worse than these and no better than the best, the worst first: "
-            "the everyday case.",
+            "Drawn at random from those that lie between these and the best, the worst first: the everyday case.",
             between,
         ),
         ("Best queries", "Those with the highest MAP@R, at most one of an item.", best),
