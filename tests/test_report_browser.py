@@ -2,11 +2,15 @@
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from test_report import RIVAL, content_of
+
+from lapel.report.page import render
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +50,22 @@ def test_nothing_overflows(page: Page):
     for media in ("screen", "print"):
         page.emulate_media(media=media)
         assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth"), media
+
+
+def test_the_tables_beside_another_run_are_seen_whole(browser: Browser):
+    scores = [replace(each, name="category_accuracy@5") for each in RIVAL.scores]
+    opened = browser.new_page()
+    opened.set_content(render(replace(content_of(["shirt", "coat"]), rival=replace(RIVAL, scores=scores)), {}))
+    for width in (1600, 1280, 1261, 1260, 1020, 768, 390):
+        opened.set_viewport_size({"width": width, "height": 900})
+        tables = opened.locator("#rival .scroll")
+        assert tables.count() == 2
+        for index in range(2):
+            assert tables.nth(index).evaluate("each => each.scrollWidth <= each.clientWidth"), width
+        judged = tables.first.locator("td", has_text="perhaps chance").bounding_box()
+        assert judged is not None
+        assert judged["x"] + judged["width"] <= width
+    opened.close()
 
 
 def test_each_picture_is_drawn_and_described(page: Page):

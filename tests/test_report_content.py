@@ -81,10 +81,19 @@ def test_no_query_is_among_the_best_and_among_the_worst(count: int):
         assert len(all_names) == count
     else:
         assert [group.heading for group in groups] == ["Worst queries", "Queries in between", "Best queries"]
-        worst, _, best = ([each.score for each in group.queries] for group in groups)
-        assert max(worst) <= min(best)
+        worst, between, best = ([each.score for each in group.queries] for group in groups)
+        assert max(worst) <= min(between) <= max(between) <= min(best)
         assert worst == sorted(worst)
         assert best == sorted(best, reverse=True)
+
+
+def test_what_is_in_between_is_no_better_than_the_best_of_few_items():
+    """The best are one of each item: others are better than the last of them."""
+    found = evaluated([each % 3 for each in range(60)], unit(60, seed=4))
+    groups = shown.shown_queries(found, originals_of(found))
+    worst, between, best = ([each.score for each in group.queries] for group in groups)
+    assert (found.scores.grades["map@r"] > min(best)).sum() > len(best)
+    assert max(worst) <= min(between) <= max(between) <= min(best)
 
 
 def test_where_all_are_as_good_none_is_the_best():

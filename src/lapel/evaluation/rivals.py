@@ -99,6 +99,7 @@ def beside(found: Evaluated, rival: ScoredRun, result: dict[str, Any]) -> Rival:
             if isinstance(value, float) and name in rival.scores
         ],
         categories=_by_category(found, rival, clusters),
+        fewest=FEWEST,
     )
 
 

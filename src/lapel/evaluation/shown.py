@@ -27,7 +27,10 @@ SEED = 0
 
 
 def shown_queries(found: Evaluated, originals: Originals) -> list[Queries]:
-    """Queries in lists that have none in common: all where there are few, else the worst, some in between, the best."""
+    """Queries in lists that have none in common: all where there are few, else the worst, some in between, the best.
+
+    No list holds a query that is better than one of a later list.
+    """
     order = np.argsort(found.scores.grades["map@r"], kind="stable")
     kinds = _kinds(found, order)
     missed = _missed(found, np.concatenate([places for _, _, places in kinds]))
@@ -55,6 +58,7 @@ def _kinds(found: Evaluated, order: np.ndarray) -> list[tuple[str, str, np.ndarr
     worst = _few_of_an_item(found, order[: count // 2], each, OF_ONE_ITEM["worst"])
     best = _few_of_an_item(found, order[count // 2 :][::-1], each, OF_ONE_ITEM["best"])
     left = np.setdiff1d(order, np.concatenate([worst, best]))
+    left = left[(grades[left] >= grades[worst].max()) & (grades[left] <= grades[best].min())]
     drawn = np.random.default_rng(SEED).permutation(left)[:each]
     between = drawn[np.argsort(grades[drawn], kind="stable")]
     return [
@@ -64,7 +68,12 @@ def _kinds(found: Evaluated, order: np.ndarray) -> list[tuple[str, str, np.ndarr
             "what the model cannot see.",
             worst,
         ),
-        ("Queries in between", "Drawn at random from all the others, the worst first: the everyday case.", between),
+        (
+            "Queries in between",
+            "Drawn at random from the others that are no worse than those and no better than the best, the worst "
+            "first: the everyday case.",
+            between,
+        ),
         ("Best queries", "Those with the highest MAP@R, at most one of an item.", best),
     ]
 

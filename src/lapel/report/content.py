@@ -157,12 +157,14 @@ class Rival:
         told: how the intervals were made; None without them.
         scores: one after the other.
         categories: MAP@R of each category, by ascending difference.
+        fewest: queries of a category, fewer of which give no interval.
     """
 
     name: str
     told: str | None
     scores: list[Difference]
     categories: list[Difference]
+    fewest: int
 
 
 @dataclass(frozen=True)
