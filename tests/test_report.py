@@ -35,7 +35,7 @@ from lapel.report import (
 )
 from lapel.report.drawings import CELLS, OTHERS, largest
 from lapel.report.hubs import Occurrences
-from lapel.report.page import card_lines, decimals_of, file_name
+from lapel.report.page import card_lines, decimals_of, file_name, render
 from lapel.report.pictures import SHEET, THUMB_SIDE, sheets
 
 HOSTILE = '</script><script>alert("1")</script>" onerror=\'x\' <!-- ]]> & $x^2$ ñ'
@@ -289,21 +289,23 @@ def test_another_run_stands_beside_this_one(tmp_path: Path):
     assert "auc 0.9000 0.9500 -0.0500 Area under" in text
     assert "shirt 30 0.5000 0.7500 -0.2500 -0.3000 to -0.2000 worse ▼" in text
     assert "coat 3 0.5000 0.5000 +0.0000" in text
-    assert (
-        "Of fewer than 10 queries no interval is drawn, since chance alone could make any difference. category" in text
-    )
+    assert "By category MAP@R of the queries of each category" in text
+    assert "no interval is drawn, since chance alone could make any difference. category" in text
 
 
-def test_columns_that_would_be_empty_are_left_out_and_it_is_said_why(tmp_path: Path):
-    bare = [replace(each, ends=None, chance=None) for each in RIVAL.categories]
-    page = written(replace(content_of(["shirt", "coat"]), rival=replace(RIVAL, categories=bare)), tmp_path)
-    text = re.sub(r"\s+", " ", page.text)
-    assert (
-        "any difference, and no category here has as many. category queries this run the other difference shirt" in text
-    )
+def test_columns_that_would_be_empty_are_left_out_and_it_is_said_why():
+    content = content_of(["shirt", "coat"])
+
+    def text_with(rival: Rival) -> str:
+        return re.sub(r"\s+", " ", Page(render(replace(content, rival=rival), {})).text)
+
+    categories = [replace(each, ends=None, chance=None) for each in RIVAL.categories]
+    text = text_with(replace(RIVAL, categories=categories))
+    assert "Of fewer than 10 queries no interval is drawn" in text
+    assert "and no category here has as many. category queries this run the other difference shirt" in text
     assert "difference interval p verdict what it says recall@1" in text
-    bare = replace(RIVAL, told=None, categories=bare, scores=[replace(each, ends=None) for each in RIVAL.scores])
-    text = re.sub(r"\s+", " ", written(replace(content_of(["shirt", "coat"]), rival=bare), tmp_path).text)
+    scores = [replace(each, ends=None, chance=None) for each in RIVAL.scores]
+    text = text_with(replace(RIVAL, told=None, scores=scores, categories=categories))
     assert "score this run the other difference what it says recall@1 0.8125 0.7500 +0.0625 Share" in text
     assert "no interval is drawn" not in text
 
