@@ -79,13 +79,22 @@ SIAM = {"variant.name": "siam", "variant.metric": "euclidean", "encoder.kind": "
 
 
 def test_names_are_the_fewest_options_that_tell_runs_apart() -> None:
-    cat = SIAM | {"variant.name": "cat", "variant.metric": "cosine", "variant.objectives.category.weight": 1.0}
+    cat = SIAM | {"variant.name": "cat", "variant.objectives.category.weight": 1.0}
     folders = [Path("runs/a"), Path("runs/b"), Path("runs/c"), Path("runs/d")]
-    assert names_of([SIAM, cat], folders[:2]) == (["variant=siam", "variant=cat"], [0, 2])
+    assert names_of([SIAM, cat], folders[:2]) == (["variant=siam", "variant=cat"], [0, 0]), (
+        "a category's weight follows from the variant"
+    )
+    faster = cat | {"optim.lr": 0.3}
+    assert names_of([SIAM, faster], folders[:2]) == (
+        ["variant=siam optim.lr=0.1", "variant=cat optim.lr=0.3"],
+        [0, 0],
+    ), "a rate does not"
+    heavier = cat | {"variant.objectives.category.weight": 2.0}
+    assert names_of([SIAM, heavier], folders[:2])[1] == [0, 1]
     larger = cat | {"encoder.kind": "encoder/trunk", "encoder.name": "resnet50"}
     assert names_of([SIAM, cat, larger], folders[:3]) == (
         ["encoder=tiny variant=siam", "encoder=tiny variant=cat", "encoder=trunk variant=cat"],
-        [0, 2, 3],
+        [0, 0, 1],
     )
     assert names_of([SIAM], folders[:1]) == (["a"], [0])
     assert names_of([SIAM, SIAM | {"new": 1}], folders[:2]) == (["a", "b"], [0, 1]), (
@@ -111,6 +120,27 @@ def test_options_that_names_do_not_tell_are_told_below(
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("Run 2 differs from run 1 in 2 options that the names do not tell: `diff ")
     assert last.endswith(f"{four[0]}/config.yaml {four[2]}/config.yaml`")
+
+
+def test_trials_of_sweeps_below_a_folder_are_compared_too(four: list[Path], tmp_path: Path):
+    sweep = tmp_path / "all" / "sweep-1"
+    sweep.mkdir(parents=True)
+    (sweep.parent / "link").symlink_to(four[3])
+    four[0].rename(sweep / "0")
+    four[2].rename(sweep.parent / "alone")
+    (sweep.parent / "alone" / "copy").mkdir()
+    (sweep.parent / "alone" / "copy" / "config.yaml").write_text("seed: 0\n")  # of a run, and no run
+    table = compare([str(sweep.parent)], OPTIONS)
+    assert sorted(table["folder"]) == [str(sweep.parent / "alone"), str(sweep / "0")]
+
+
+def test_what_intervals_are_of_is_said_where_they_are_of_different_things(
+    four: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for runs, said in ((four, True), (four[::2], False)):
+        monkeypatch.setattr("sys.argv", ["lapel-compare", *map(str, runs), "metrics=[recall@1]", "samples=10"])
+        compare_command.main()
+        assert ("Intervals of scores are of the seeds" in capsys.readouterr().out) is said
 
 
 def test_a_run_counts_once(four: list[Path], tmp_path: Path):
@@ -228,7 +258,8 @@ def test_the_command_prints_what_was_found(
     elif form == "csv":
         assert len(printed.splitlines()) == 3
     else:
-        runs, scores = printed.strip().split("\n\n")
+        runs, scores, of_chance = printed.strip().split("\n\n")
+        assert of_chance.startswith("Intervals of scores are of the seeds")
         assert runs.splitlines() == [
             "| run | name | seeds | parameters | images/s | in training steps |",
             "| ---: | --- | ---: | ---: | ---: | ---: |",

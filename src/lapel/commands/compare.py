@@ -61,6 +61,8 @@ def _show(table: Any, config: "CompareConfig") -> None:
         for cells in _scores(metric, table):
             told.add_row(*cells)
         show("", told)
+    if told := _of_chance(table):
+        show("", told)
     if others := _others(table):
         show("", others[0])
         show_whole(others[1])
@@ -70,6 +72,8 @@ def markdown(table: Any, config: "CompareConfig") -> str:
     """What a terminal shows, as tables of markdown: the runs by number, then a table for each score."""
     parts = [_markdown(["run", "name", "seeds", *_costs()], _runs(table))]
     parts += [_markdown(_heads(metric, table, config), _scores(metric, table)) for metric in config.metrics]
+    if told := _of_chance(table):
+        parts.append(told)
     if others := _others(table):
         parts.append(f"{others[0]} `{others[1]}`")
     return "\n\n".join(parts)
@@ -115,6 +119,16 @@ def _scores(metric: str, table: Any) -> list[list[str]]:
             cells += [_number(row[name], "+.4f"), _ends(row, name, "+.4f"), _number(row[f"{metric} p"], ".3f")]
         lines.append(cells)
     return lines
+
+
+def _of_chance(table: Any) -> str:
+    """What the intervals of scores and those of differences are of, where they are of different things; else empty."""
+    if len(table) < 2 or table["seeds"].max() < 2:
+        return ""
+    return (
+        "Intervals of scores are of the seeds; those of differences, and p, of the queries, seeds averaged: p tells "
+        "whether these runs differ on such queries, not whether other seeds would."
+    )
 
 
 def _others(table: Any) -> tuple[str, str] | None:

@@ -56,7 +56,8 @@ def read_literally(arguments: list[str], options: type) -> Any:
             raise LapelError(no_such_option(key, allowed))
         try:
             if get_origin(hints[key]) is list:
-                node[key] = [escape_interpolation(each) for each in value.split(",")]
+                inside = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+                node[key] = [escape_interpolation(each) for each in inside.split(",")]
             else:
                 node[key] = escape_interpolation(value)
         except OmegaConfBaseException as error:

@@ -30,7 +30,7 @@ class CommandConfig(Options):
     then: ClassVar[str] = ""
 
     quiet: bool = option(False, how=True)
-    """Say less: results, warnings and errors alone."""
+    """Say less (results, warnings and errors alone)."""
 
 
 def composed_commands() -> dict[str, type[CommandConfig]]:

@@ -97,7 +97,7 @@ def item_in_words(found: Evaluated) -> str:
     codes, counts = np.unique(catalog.items[rows], return_counts=True)
     names = [catalog.item_names[code] for code in codes[:NAMED].tolist()]
     examples = ", ".join(names) + (", …" if len(codes) > NAMED else "")
-    each = f"{int(np.median(counts)):,}"
+    each = f"{np.median(counts):,g}"
     return (
         f"Two images match where they show the same item. Here an item is {_kind(catalog, found.subject.data)} "
         f"({examples}): {len(codes):,} among the images searched in, with {each} image{'' if each == '1' else 's'} "

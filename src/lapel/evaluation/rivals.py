@@ -16,7 +16,7 @@ from lapel.evaluation.protocols import Protocol
 from lapel.evaluation.subjects import Subject
 from lapel.files.paths import run_folder
 from lapel.report import Difference, Rival
-from lapel.runs.folder import METRICS_FILE, QUERIES_FILE
+from lapel.runs.folder import METRICS_FILE, QUERIES_FILE, called
 
 # Queries of a category, fewer of which give no interval: their resamples hardly differ.
 FEWEST = 10
@@ -91,7 +91,7 @@ def beside(found: Evaluated, rival: ScoredRun, result: dict[str, Any]) -> Rival:
     drawn = "queries" if clusters is None else "items"
     told = f"{options.confidence:.0%} by a paired bootstrap of {options.samples:,} resamples of {drawn}"
     return Rival(
-        name=rival.folder.name,
+        name=called(rival.folder),
         told=told if options.samples else None,
         scores=[
             _difference(name, found, rival, result, clusters)

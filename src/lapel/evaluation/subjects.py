@@ -30,7 +30,7 @@ from lapel.evaluation.deployed import DeployedIndex, deployed_index
 from lapel.files.named import MANIFEST_FILE
 from lapel.files.writing import read_yaml
 from lapel.runs.checkpoint import TrainedRun, open_run
-from lapel.runs.folder import evaluation_folder, evaluation_name, new_folder
+from lapel.runs.folder import called, evaluation_folder, evaluation_name, new_folder
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def subject_of(config: EvaluateConfig) -> Subject:
     folder = evaluation_folder(run.folder, config, scored.name)
     encoder = run.encoder()
     return Subject(
-        name=run.folder.name,
+        name=called(run.folder),
         encoder=Raw(encoder),
         finish=encoder.finish,
         metric=run.config.variant.metric,
@@ -202,7 +202,7 @@ def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
     index = replace(index, recall=_known_recall(bundle, config) if scored.own else None)
     run = bundle.folder.resolve().parent
     inside = _is_run_of(run, trained)
-    name = run.name if inside else f"{trained.name}-bundle"
+    name = called(run) if inside else f"{trained.name}-bundle"
     return Subject(
         name=f"{bundle.folder.name} of {name}" if inside else name,
         encoder=_exported(bundle.runner),

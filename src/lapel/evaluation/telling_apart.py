@@ -4,15 +4,21 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from lapel.config.composing import compose, flat, to_plain
+from lapel.errors import LapelError
+
 # Options in the name of a run at most: more cannot be read at a glance.
 MOST = 3
+
+# Ends of the keys under which configs hold what was chosen for a group, from which its other options follow.
+CHOICE = (".kind", "variant.name")
 
 
 def names_of(configs: list[dict[str, Any]], folders: list[Path]) -> tuple[list[str], list[int]]:
     """A name for each run, and how many more options than those in its name tell it from the first.
 
-    A name is the shortest list of options that tells all runs apart, as `variant=siam`; where it would take more than
-    MOST of them, or there is one run alone, the folder's.
+    A name is the shortest list of options that tells all runs apart, as `variant=siam`, and what else differs and does
+    not follow from those; where it would take more than MOST of them, or there is one run alone, the folder's.
 
     Args:
         configs: whole key -> value, of each run.
@@ -20,12 +26,31 @@ def names_of(configs: list[dict[str, Any]], folders: list[Path]) -> tuple[list[s
     """
     differing = sorted({key for each in configs for key in each if _differs(key, configs)}, key=_rank)
     chosen = _shortest(differing, configs) if len(configs) > 1 else None
-    others = [
-        sum(key not in (chosen or ()) and each.get(key) != configs[0].get(key) for key in differing) for each in configs
-    ]
     if chosen is None:
-        return _folder_names(folders), others
-    return [" ".join(_told(key, each[key]) for key in chosen) for each in configs], others
+        return _folder_names(folders), [len(_beside((), differing, configs, number)) for number in range(len(configs))]
+    others = [_beside(chosen, differing, configs, number) for number in range(len(configs))]
+    more = sorted(set().union(*others), key=_rank)
+    if len(chosen) + len(more) <= MOST and all(key in each for key in more for each in configs):
+        chosen, others = (*chosen, *more), [[] for _ in configs]
+    return [" ".join(_told(key, each[key]) for key in chosen) for each in configs], [len(each) for each in others]
+
+
+def _beside(chosen: tuple[str, ...], differing: list[str], configs: list[dict[str, Any]], number: int) -> list[str]:
+    """Options in which a run differs from the first, but for those that are chosen and what follows from them."""
+    first, other = configs[0], configs[number]
+    left = [key for key in differing if key not in chosen and other.get(key) != first.get(key)]
+    if not left or not any(key.endswith(CHOICE) for key in chosen):
+        return left
+    of_first, of_other = _following(chosen, first), _following(chosen, other)
+    return [key for key in left if not (of_first.get(key) == first.get(key) and of_other.get(key) == other.get(key))]
+
+
+def _following(chosen: tuple[str, ...], config: dict[str, Any]) -> dict[str, Any]:
+    """The options of a run in which the chosen ones alone were said; none where they cannot be composed any more."""
+    try:
+        return flat(to_plain(compose("train", [_told(key, config[key]) for key in chosen])))
+    except LapelError:
+        return {}
 
 
 def _differs(key: str, configs: list[dict[str, Any]]) -> bool:

@@ -210,6 +210,8 @@ def verdict(each: Difference) -> str:
     """Whether a difference is for the better; empty where nothing says how sure it is."""
     if each.ends is None:
         return ""
+    if each.ends == (0, 0):
+        return "equal"
     if each.ends[0] <= 0 <= each.ends[1]:
         return "perhaps chance"
     return "better ▲" if each.mine > each.other else "worse ▼"

@@ -126,8 +126,13 @@ def undone_on_error(folder: Path, root: Path = RUNS) -> Iterator[None]:
         raise
 
 
+def called(folder: Path) -> str:
+    """What a run is called by its folder: of a trial, which is a number, with that of its sweep."""
+    return f"{folder.parent.name}/{folder.name}" if folder.name.isdigit() else folder.name
+
+
 def runs_in(name: str) -> list[Path]:
-    """A run folder itself, or those right below a folder.
+    """A run folder itself, or those below a folder, the trials of sweeps included.
 
     Raises:
         LapelError: there is none.
@@ -137,7 +142,10 @@ def runs_in(name: str) -> list[Path]:
         raise LapelError(f"{name}: has tried out rates (find_lr), and trained nothing")
     if (folder / CONFIG_FILE).is_file():
         return [folder]
-    below = sorted(each.parent for each in folder.glob(f"*/{CONFIG_FILE}") if not each.parent.is_symlink())
+    right_below = {each.parent for each in folder.glob(f"*/{CONFIG_FILE}")}
+    trials = {each.parent for each in folder.glob(f"*/*/{CONFIG_FILE}")}
+    real = {each for each in right_below | trials if not (each.is_symlink() or each.parent.is_symlink())}
+    below = sorted(each for each in real if each.parent not in right_below)
     found = [each for each in below if not (each / RATES_FILE).is_file()]
     return found or [run_folder(None, name)]  # which tells that it is none
 

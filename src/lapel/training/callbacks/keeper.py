@@ -1,6 +1,7 @@
 """Validation, and which checkpoints are kept."""
 
 import logging
+import shlex
 import signal
 import subprocess
 import time
@@ -151,7 +152,7 @@ class Keeper(Callback):
         """End the process after a signal; what SLURM has announced, it is asked to start again."""
         checkpoint = self.folder / "last.ckpt"
         job = slurm_job()
-        again = f"; resume={self.folder.parent} goes on"
+        again = f"; python train.py {shlex.quote(f'resume={self.folder.parent}')} goes on"
         if job is not None and number == signal.SIGUSR1:
             asked = subprocess.run(["scontrol", "requeue", job], check=False, capture_output=True, text=True)
             again = "; SLURM will start it again" if asked.returncode == 0 else f"; scontrol: {asked.stderr.strip()}"
