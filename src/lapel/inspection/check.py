@@ -31,7 +31,7 @@ LEFT_OUT_FILE = "left_out.csv"
 SHOWN = 5
 
 # Of the hash of a split.
-HASH_DIGITS = 12
+HASH_DIGITS = 8
 
 # Upper ends of the classes in which images an item are counted.
 IMAGE_COUNTS = [1, 2, 3, 5, 10, 20, 50, 100, 1000]
