@@ -371,7 +371,8 @@ def test_balanced_batches_leave_out_items_with_too_few_images(caplog: pytest.Log
     with caplog.at_level(logging.INFO, logger="lapel.sampling"):
         sampler = sampler_of(BalancedConfig(images=3), labels, 6)
     assert [record.getMessage() for record in caplog.records] == [
-        "sampler=balanced leaves out 3 images of 2 items that have fewer than sampler.images=3"
+        "sampler=balanced leaves out 3 images of 2 items that have fewer than sampler.images=3; "
+        "sampler.images=2 keeps more of them, sampler=random keeps all"
     ]
     for batch in epochs(sampler, 5):
         assert set(labels.items[positions(batch)]) <= {0, 2, 4}

@@ -44,8 +44,8 @@ class BalancedSampler(Sampler):
         left_out = len(labels.rows) - sizes[sizes >= config.images].sum()
         if left_out:
             logger.info(
-                "sampler=balanced leaves out %d images of %d items that have fewer than sampler.images=%d; %ssampler=random "
-                "keeps all",
+                "sampler=balanced leaves out %d images of %d items that have fewer than sampler.images=%d; "
+                "%ssampler=random keeps all",
                 left_out, len(names) - len(self.eligible), config.images,
                 "sampler.images=2 keeps more of them, " if config.images > 2 else "",
             )  # fmt: skip
