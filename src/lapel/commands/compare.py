@@ -49,12 +49,13 @@ def _print_compared(table: Any, config: "CompareConfig") -> None:
 
 def _show(table: Any, config: "CompareConfig") -> None:
     """The runs by number, then a table for each score, which fits a terminal of 80 columns."""
+    from lapel.errors import counted
     from lapel.machine.console import plain_table, show, show_whole
 
     for number, name, seeds, *costs in _runs(table):
         told = (f"{cost} {unit}" for cost, unit in zip(costs, _costs(), strict=True) if cost)
         show_whole(f"{number}  {name}")
-        show("   " + ", ".join([f"{seeds} seed{'s' if seeds != '1' else ''}", *told]))
+        show("   " + ", ".join([counted(int(seeds), "seed"), *told]))
     for metric in config.metrics:
         heads = _heads(metric, table, config)
         told = plain_table(*heads, right=heads)
@@ -133,6 +134,7 @@ def _of_chance(table: Any) -> str:
 
 def _others(table: Any) -> tuple[str, str] | None:
     """That runs differ in more options than their names tell, and a command that shows them; None where they do not."""
+    from lapel.errors import counted
     from lapel.files.paths import CONFIG_FILE
 
     first, *rest = table.to_dict("records")
@@ -141,7 +143,7 @@ def _others(table: Any) -> tuple[str, str] | None:
         return None
     row = next(each for each in rest if each["other options"] == most)
     number = rest.index(row) + 2
-    options = f"{most} option{'s' if most > 1 else ''} that the names do not tell"
+    options = f"{counted(most, 'option')} that the names do not tell"
     told = f"Run {number} differs from run 1 in {options}" + (", no other in more:" if len(rest) > 1 else ":")
     return told, shlex.join(["diff", *(str(Path(each["folder"]) / CONFIG_FILE) for each in (first, row))])
 

@@ -25,24 +25,28 @@ def names_of(configs: list[dict[str, Any]], folders: list[Path]) -> tuple[list[s
         folders: likewise.
     """
     differing = sorted({key for each in configs for key in each if _differs(key, configs)}, key=_rank)
+    left = [[key for key in differing if each.get(key) != configs[0].get(key)] for each in configs]
     chosen = _shortest(differing, configs) if len(configs) > 1 else None
     if chosen is None:
-        return _folder_names(folders), [len(_beside((), differing, configs, number)) for number in range(len(configs))]
-    others = [_beside(chosen, differing, configs, number) for number in range(len(configs))]
+        return _folder_names(folders), [len(each) for each in left]
+    others = _but_following(chosen, left, configs)
     more = sorted(set().union(*others), key=_rank)
     if len(chosen) + len(more) <= MOST and all(key in each for key in more for each in configs):
         chosen, others = (*chosen, *more), [[] for _ in configs]
     return [" ".join(_told(key, each[key]) for key in chosen) for each in configs], [len(each) for each in others]
 
 
-def _beside(chosen: tuple[str, ...], differing: list[str], configs: list[dict[str, Any]], number: int) -> list[str]:
-    """Options in which a run differs from the first, but for those that are chosen and what follows from them."""
-    first, other = configs[0], configs[number]
-    left = [key for key in differing if key not in chosen and other.get(key) != first.get(key)]
-    if not left or not any(key.endswith(CHOICE) for key in chosen):
+def _but_following(chosen: tuple[str, ...], left: list[list[str]], configs: list[dict[str, Any]]) -> list[list[str]]:
+    """Of the options in which each run differs from the first, those that neither are chosen nor follow from them."""
+    left = [[key for key in keys if key not in chosen] for keys in left]
+    if not any(left) or not any(key.endswith(CHOICE) for key in chosen):
         return left
-    of_first, of_other = _following(chosen, first), _following(chosen, other)
-    return [key for key in left if not (of_first.get(key) == first.get(key) and of_other.get(key) == other.get(key))]
+    expected = [_following(chosen, each) for each in configs]
+
+    def follows(key: str, number: int) -> bool:
+        return all(expected[each].get(key) == configs[each].get(key) for each in (0, number))
+
+    return [[key for key in keys if not follows(key, number)] for number, keys in enumerate(left)]
 
 
 def _following(chosen: tuple[str, ...], config: dict[str, Any]) -> dict[str, Any]:
