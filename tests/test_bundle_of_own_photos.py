@@ -145,7 +145,7 @@ def test_pictures_are_where_training_was_begun_or_where_the_user_says(
     assert shown() == (4, 0)
 
     photos.rename(tmp_path / "moved")
-    hint = "4 of 4 pictures are not where they were; root=FOLDER names the folder that has them\n"
+    hint = "4 of 4 pictures cannot be read where they were; root=FOLDER names the folder that has them\n"
     assert searched(bundle) == (0, hint)
     assert shown() == (0, 4)
     assert searched(bundle, f"root={tmp_path / 'moved'}") == (0, "")
@@ -154,7 +154,7 @@ def test_pictures_are_where_training_was_begun_or_where_the_user_says(
     (tmp_path / "moved" / "p59.png").unlink()
     code, error = searched(bundle, f"root={tmp_path / 'moved'}")
     assert (code, error.count("\n")) == (0, 1)
-    assert "1 of 4 pictures are not in " in error
+    assert "1 of 4 pictures cannot be read in " in error
     assert shown() == (3, 1)
 
     Path("found.html").unlink()

@@ -21,7 +21,7 @@ from lapel.commands.search import telling_digits
 from lapel.commands.terminal import told_in_one_line
 from lapel.config.search import SearchConfig, TableFormat
 from lapel.errors import LapelError
-from lapel.files.paths import run_path
+from lapel.files.paths import from_here, run_path
 
 COMMANDS = {
     "train": train.main,
@@ -579,3 +579,12 @@ def test_importing_lapel_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_paths_below_the_working_folder_are_told_as_seen_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert from_here(tmp_path / "runs" / "a") == Path("runs/a")
+    assert from_here(Path("runs/a")) == Path("runs/a")
+    assert from_here(tmp_path.parent) == tmp_path.parent

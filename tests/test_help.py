@@ -117,6 +117,7 @@ def test_help_is_on_what_is_named_and_not_on_what_stands_beside_it(
     [
         ("encodr", "did you mean encoder?"),
         ("encoder=resnet", "no such encoder"),
+        ("loss=tripplet", "did you mean triplet?"),
         ("optim.lrr", "did you mean optim.lr?"),
     ],
 )

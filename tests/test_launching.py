@@ -89,7 +89,7 @@ def test_a_signal_ends_all_processes_between_two_steps(
     (os.killpg if number is signal.SIGINT else os.kill)(process.pid, number)
     _, told = process.communicate(timeout=120)
     assert process.returncode == 128 + number, told
-    expected = r"after step \d+; .*; resume=.* goes on" if begun else "before training had begun"
+    expected = r"after step \d+; .*; python train.py resume=.* goes on" if begun else "before training had begun"
     assert re.fullmatch(f"lapel-train: stopped by a signal {expected}", told.splitlines()[-1])
     assert len(runs(working_folder)) == begun
     deadline = time.monotonic() + 20

@@ -58,6 +58,7 @@ def test_tables_fit_a_terminal_and_are_whole_in_a_pipe(
     assert piped.startswith("[red]names[/red] are text\n")
     assert "x" * 200 + ".jpg" in piped
     assert piped.isascii()
+    assert all(line == line.rstrip() for line in piped.splitlines())
     printed = on_a_terminal(monkeypatch, 60)
     console.show(filled())
     assert max(map(len, printed.getvalue().splitlines())) <= 60

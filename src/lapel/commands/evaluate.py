@@ -55,6 +55,8 @@ def _show_scores(result: dict[str, Any]) -> None:
             cells += [f"{before[name]:.4f}", f"{value - before[name]:+.4f}"] if name in before else []
             table.add_row(name, f"{value:.4f}", *cells)
     queries = counted(protocol["queries"], "query", "queries")
+    if lone := protocol["queries_without_match"]:
+        queries += f" ({lone:,} more without a match)"
     told = f"{protocol['data']}, {protocol['split']} part, {queries}, {protocol['metric']}"
     show(told, table)
     if times := result.get("milliseconds_per_query"):

@@ -204,7 +204,8 @@ def _of_choice(group: Group, name: str) -> list[str]:
     choice = group.choice(name)
     if choice is None:
         names = [each.name for each in group.choices]
-        raise LapelError(f"--help {group.name}={name}: no such {group.name}; allowed are {', '.join(names)}")
+        allowed = f"{', '.join(names)}{closest(name, names)}"
+        raise LapelError(f"--help {group.name}={name}: no such {group.name}; allowed are {allowed}")
     lines = _paragraph(f"{group.name}={name}", _of(choice), "    ")
     own = [option for names, options in group.own.items() if name in names for option in options]
     for option in [*group.options, *own]:

@@ -45,7 +45,7 @@ def finds_of(found: pd.DataFrame, digits: int, bundle: Bundle, config: SearchCon
     if lacking:
         folder = config.root or _plain_data(bundle).root
         logger.warning(
-            "%d of %d pictures are not %s; root=FOLDER names the folder that has them",
+            "%d of %d pictures cannot be read %s; root=FOLDER names the folder that has them",
             lacking, len(pictures), "where they were" if folder is None else f"in {folder}",
         )  # fmt: skip
     finds = [

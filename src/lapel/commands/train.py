@@ -16,23 +16,19 @@ def _train(config: "TrainConfig") -> float:
     from hydra.types import RunMode
 
     from lapel.commands.terminal import say_next
+    from lapel.files.paths import from_here
     from lapel.machine.launchers import outer_rank
     from lapel.training import find_lr, join, train
 
     if outer_rank() > 0:
         return join()
-    folder = _relative(Path(HydraConfig.get().runtime.output_dir)) if HydraConfig.initialized() else None
+    folder = from_here(Path(HydraConfig.get().runtime.output_dir)) if HydraConfig.initialized() else None
     if config.find_lr:
         return find_lr(config, folder)
     best = train(config, folder)
     if not (HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN):
         say_next(f"{typed('lapel-evaluate')} run={config.resume or folder}")
     return best
-
-
-def _relative(folder: Path) -> Path:
-    """A folder as the user would write it: relative where it lies below the working directory."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _check_named(config: "TrainConfig") -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from lapel.catalog import Catalog
 from lapel.config.data import DataConfig, FolderConfig, PhotosConfig
+from lapel.errors import counted
 from lapel.evaluation.evaluated import Evaluated
 from lapel.files.writing import read_yaml
 from lapel.machine.provenance import git_commit
@@ -64,7 +65,7 @@ def _training(summary: dict[str, Any]) -> str:
         return ""
     epochs = summary.get("epochs")
     parts = [
-        f"{summary['steps']:,} steps" + (f", {epochs:.3g} epoch{'' if epochs == 1 else 's'}" if epochs else ""),
+        counted(summary["steps"], "step") + (f", {epochs:.3g} epoch{'' if epochs == 1 else 's'}" if epochs else ""),
         f"{duration(summary['training_seconds'])} {IN_STEPS}" if "training_seconds" in summary else "",
         f"on {summary['device']}" if "device" in summary else "",
     ]

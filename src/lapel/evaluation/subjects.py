@@ -28,6 +28,7 @@ from lapel.encoders.encoder import Encoder, build
 from lapel.errors import LapelError
 from lapel.evaluation.deployed import DeployedIndex, deployed_index
 from lapel.files.named import MANIFEST_FILE
+from lapel.files.paths import from_here
 from lapel.files.writing import read_yaml
 from lapel.runs.checkpoint import TrainedRun, open_run
 from lapel.runs.folder import called, evaluation_folder, evaluation_name, new_folder
@@ -200,7 +201,7 @@ def _deployed(config: EvaluateConfig, bundle: Bundle) -> Subject:
     scored = _scored_data(trained.data, seen, config)
     index = deployed_index(bundle, scored.catalog, config.split.name)
     index = replace(index, recall=_known_recall(bundle, config) if scored.own else None)
-    run = bundle.folder.resolve().parent
+    run = from_here(bundle.folder.resolve().parent)
     inside = _is_run_of(run, trained)
     name = called(run) if inside else f"{trained.name}-bundle"
     return Subject(

@@ -42,6 +42,11 @@ def run_path(text: str | Path) -> Path:
     return path
 
 
+def from_here(path: Path) -> Path:
+    """A path as a person would write it: relative where it lies below the working folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 def run_folder(key: str | None, given: str | Path) -> Path:
     """The folder of a run, as a person gives it.
 

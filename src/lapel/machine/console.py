@@ -46,11 +46,21 @@ def show(*parts: Table | str) -> None:
         if part.title is not None:  # which would be broken at the table's own width, however narrow
             _show_text(on, str(part.title), part.title_style)
             part.title = None
-        if not on.is_terminal:
-            part.box, part.padding = None, (0, 2, 0, 0)
-            on.width = UNBOUNDED
-            on.width = Measurement.get(on, on.options, part).maximum
-        on.print(part)
+        if on.is_terminal:
+            on.print(part)
+        else:
+            _print_unbounded(on, part)
+
+
+def _print_unbounded(on: Console, table: Table) -> None:
+    """A table for a file or a pipe: as wide as it is, without frames, nor blanks at the ends of its lines."""
+    table.box, table.padding = None, (0, 2, 0, 0)
+    on.width = UNBOUNDED
+    on.width = Measurement.get(on, on.options, table).maximum
+    with on.capture() as captured:
+        on.print(table)
+    for line in captured.get().splitlines():
+        on.print(line.rstrip(), soft_wrap=True)
 
 
 def _show_text(on: Console, text: str, style: StyleType | None = None) -> None:

@@ -16,7 +16,7 @@ from lapel.config.train import TrainConfig
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.encoder import build as build_encoder
 from lapel.errors import LapelError
-from lapel.files.paths import run_folder
+from lapel.files.paths import from_here, run_folder
 from lapel.files.tensors import load_plain
 from lapel.runs.folder import CHECKPOINTS
 
@@ -91,7 +91,7 @@ def open_run(folder: str, which: Checkpoint, key: str = "run") -> TrainedRun:
         state = _below(weights, f"{AVERAGED}encoder." if averaged else "encoder.")
         losses = _losses(weights, averaged)
         return TrainedRun(
-            folder=run.resolve(),
+            folder=from_here(run.resolve()),
             path=path,
             config=from_plain(own["config"]),
             seen=seen_by(own),

@@ -8,6 +8,7 @@ import ctypes
 import logging
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -155,16 +156,20 @@ def _train_in_processes(config: TrainConfig, folder: Path) -> float:
     except ChildFailedError as error:
         if signals:
             begun = (folder / CHECKPOINTS / "last.ckpt").is_file()
-            told = f"stopped by a signal; resume={folder} goes on from its last checkpoint" if begun else NOT_BEGUN
+            told = f"stopped by a signal; {_again(folder)}" if begun else NOT_BEGUN
             raise InterruptedTrainingError(told, signals[0]) from error
         rank, failure = error.get_first_failure()
         how = f"was killed by signal {-failure.exitcode}" if failure.exitcode < 0 else "failed; its error is above"
-        raise LapelError(f"training process {rank} {how}; resume={folder} goes on from its last checkpoint") from error
+        raise LapelError(f"training process {rank} {how}; {_again(folder)}") from error
     if "interrupted" in outcome:
         raise InterruptedTrainingError(outcome["interrupted"], outcome["signal"])
     if "error" in outcome:
         raise LapelError(outcome["error"])
     return outcome["best"]
+
+
+def _again(folder: Path) -> str:
+    return f"python train.py {shlex.quote(f'resume={folder}')} goes on from its last checkpoint"
 
 
 @contextmanager
