@@ -77,3 +77,22 @@ def test_loss_gradient_and_scores_are_those_of_one_process(name: str, processes:
 
 def flat(gradients: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([gradients[name].flatten().double() for name in sorted(gradients)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optim", ["adamw", "muon"])
+def test_weights_are_changed_as_in_one_process(optim: str, tmp_path: Path) -> None:
+    """At a rate that moves them: all optimizers are given the same gradients, but for the order of sums."""
+    own = [each for each in OPTIONS if not each.startswith("optim.lr")]
+    overrides = [*own, "variant=supcon_cat", f"optim={optim}", "optim.lr=1e-3"]
+    trained(tmp_path / "alone", 1, overrides)
+    trained(tmp_path / "shared", 2, overrides)
+    alone, shared = (weights(tmp_path / name / "run") for name in ("alone", "shared"))
+    assert alone.keys() == shared.keys()
+    changes = {name: (shared[name] - each).norm() / each.norm() for name, each in alone.items() if each.norm() > 0.1}
+    assert max(changes.values()) < 1e-3, changes
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return {name: each.double() for name, each in state.items() if each.is_floating_point()}

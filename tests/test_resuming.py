@@ -21,10 +21,11 @@ from lapel.runs.folder import held
 
 DRIVER = Path(__file__).parent / "killed_training.py"
 
-# Everything that has a state: means of the weights, a memory, a miner that draws, a schedule, augmentation.
+# Everything that has a state: momentum, means of the weights, a memory, a miner that draws, a schedule, augmentation.
 OPTIONS = [
     *TINY, "trainer.max_epochs=3", "trainer.checkpoint_every=2", "trainer.log_every=2", "optim.ema=0.8",
     "loss=multi_similarity", "loss.memory=48", "miner=uniform_histogram", "optim.clip=1.0",
+    "optim=muon", "optim.norm_bias_lr=4", "augment=strong", "augment.alternate=true",
 ]  # fmt: skip
 
 

@@ -98,7 +98,7 @@ def test_the_learning_rate_of_each_part() -> None:
     assert set(map(id, module.parameters())) == set(rates)
 
 
-@pytest.mark.parametrize("optim", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optim", ["adamw", "adam", "sgd", "muon"])
 @pytest.mark.parametrize("name", ["cosine", "step"])
 def test_every_optimizer_and_schedule_trains(optim: str, name: str, working_folder: Path) -> None:
     lapel.train(lapel.compose("train", [*TINY, f"optim={optim}", f"optim.schedule={name}", "optim.clip=1"]))
@@ -136,7 +136,8 @@ def test_curves_have_the_rate_of_their_step_and_the_log_the_mean_loss(
 def test_stages_follow_each_other_with_one_curve(working_folder: Path) -> None:
     last = "{epochs:1,unfrozen:[all],size:32x16}"
     stages = f"stages=[{{epochs:1,unfrozen:[],size:16}},{{epochs:2,unfrozen:[blocks.1],lr:0.5}},{last}]"
-    lapel.train(lapel.compose("train", [*VIT, stages, "trainer.log_every=1", "optim.ema=0.5"]), working_folder / "run")
+    options = [*VIT, stages, "trainer.log_every=1", "optim.ema=0.5", "optim=muon"]
+    lapel.train(lapel.compose("train", options), working_folder / "run")
     run = working_folder / "run"
     each = summary(run)["steps"] // 4
     assert [point["step"] for point in summary(run)["history"]] == [each, 2 * each, 3 * each, 4 * each]
@@ -610,6 +611,8 @@ def test_a_pickle_that_runs_code_is_refused(working_folder: Path, trained_run: P
         (["optim.milestones=[0.8,0.2]"], "optim.milestones"),
         (["optim.ema=1"], "optim.ema=1"),
         (["optim=sgd", "optim.momentum=0"], "needs optim.momentum above 0"),
+        (["optim=muon", "trainer=fsdp"], "optim=muon: is for whole matrices"),
+        (["optim=muon", "optim.iterations=0"], "optim.iterations=0"),
     ],
 )
 def test_what_cannot_be_trained_is_told(overrides: list[str], told: str, working_folder: Path) -> None:

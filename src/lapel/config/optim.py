@@ -38,6 +38,8 @@ class OptimConfig(Options):
     """schedule=step: the factor."""
     loss_lr: float = option(1.0, at_least=0)
     """Learning rate of what losses learn (proxies, classifiers, boundaries), as a factor of `lr`."""
+    norm_bias_lr: float = option(1.0, at_least=0)
+    """Learning rate of the biases of batch normalisation, as a factor of `lr`."""
     depth_decay: float = option(1.0, above=0, at_most=1)
     """Learning rate of each layer of the trunk, as a factor of the next one's: 1 for the same in all."""
     clip: float | None = option(None, above=0)
@@ -81,3 +83,20 @@ class SGDConfig(OptimConfig):
         super().__post_init__()
         if self.nesterov and self.momentum == 0:
             raise LapelError("optim.nesterov=true: needs optim.momentum above 0")
+
+
+@choice("optim", "muon", build="lapel.training.optimizers:muon")
+@dataclass
+class MuonConfig(OptimConfig):
+    """Muon (Jordan et al. 2024) for filters and matrices, AdamW for all else."""
+
+    matrix_lr: float = option(0.05, above=0)
+    """Learning rate of filters and matrices; with `renorm` the length of a step as a share of the weight's own."""
+    momentum: float = option(0.9, at_least=0, at_most=0.9999)
+    """Share of the old momentum of filters and matrices in the new one."""
+    nesterov: bool = True
+    """Whether the gradient is taken where the momentum leads (Nesterov 1983)."""
+    iterations: int = option(3, at_least=1, at_most=20)
+    """Newton-Schulz iterations that make a step of a matrix orthogonal; 5 nearly so, 3 in less time."""
+    renorm: bool = True
+    """Whether filters and matrices keep the length that they began with; their decay has then nothing to do."""

@@ -12,11 +12,11 @@ from lapel.config.data import AUTO, DataConfig
 from lapel.config.encoder import EncoderConfig, TrunkConfig
 from lapel.config.miner import MinerConfig
 from lapel.config.objective import ObjectiveConfig
-from lapel.config.optim import OptimConfig
+from lapel.config.optim import MuonConfig, OptimConfig
 from lapel.config.options import option
 from lapel.config.sampler import SamplerConfig
 from lapel.config.stages import StageConfig
-from lapel.config.trainer import TrainerConfig
+from lapel.config.trainer import DistributedStrategy, TrainerConfig
 from lapel.config.variant import Metric, VariantConfig
 from lapel.config.watchdog import WatchdogConfig
 from lapel.errors import LapelError
@@ -108,6 +108,8 @@ class TrainConfig(CommandConfig):
             if reach > most:
                 size = "x".join(map(str, self.data.size))
                 raise LapelError(f"augment.{name}={reach}: must be at most {most} for data.size={size}")
+        if isinstance(self.optim, MuonConfig) and self.trainer.strategy is DistributedStrategy.fsdp:
+            raise LapelError("optim=muon: is for whole matrices, and trainer.strategy=fsdp cuts them; use ddp")
         _check_given(self.variant, self.sampler)
         _check_objectives(self.variant, 0 if self.data.batch_size == AUTO else self.images_at_once)
         _check_stages(self.stages, self.data.size, self.encoder)

@@ -144,11 +144,13 @@ class SimilarityModule(pl.LightningModule):
         """The loss of the global batch."""
         del batch_idx
         images = self.store.images_of(batch)
-        images = self.augmentation(images, batch.number, batch.part.start, len(batch.rows))
+        rows = torch.from_numpy(batch.rows).to(images.device)
+        epoch = batch.number // len(self.sampler)
+        images = self.augmentation(images, rows[batch.part], batch.number, epoch, batch.part.start)
         self._seed(NETWORK_STREAM, batch.number, rank_and_ranks()[0])
         raw = self._gather(self._encode(self._resized(images)), len(batch.rows))
         self._seed(LOSS_STREAM, batch.number)
-        self.step_values = self._objectives(raw, batch)
+        self.step_values = self._objectives(raw, rows, batch)
         return self.step_values.loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
@@ -191,9 +193,8 @@ class SimilarityModule(pl.LightningModule):
     def _recomputing(self) -> tuple[Any, Any]:
         return nullcontext(), kept_buffers(self.encoder)
 
-    def _objectives(self, raw: Tensor, batch: Batch) -> StepValues:
+    def _objectives(self, raw: Tensor, rows: Tensor, batch: Batch) -> StepValues:
         """The weighted losses, in fp32: differences of nearly equal distances do not survive bf16."""
-        rows = torch.from_numpy(batch.rows).to(raw.device)
         indices = None
         if batch.indices_tuple is not None:
             indices = tuple(torch.from_numpy(each).to(raw.device) for each in batch.indices_tuple)

@@ -1,7 +1,7 @@
 """Optimizers, and how fast each part of the network learns at each step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,13 +12,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from lapel.config.choices import build as build_choice
 from lapel.config.choices import kind_of
 from lapel.config.encoder import TrunkConfig
-from lapel.config.optim import AdamConfig, AdamWConfig, OptimConfig, Schedule, SGDConfig
+from lapel.config.optim import AdamConfig, AdamWConfig, MuonConfig, OptimConfig, Schedule, SGDConfig
 from lapel.config.stages import StageConfig
 from lapel.config.train import TrainConfig
 from lapel.config.trainer import Precision
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.trunks import layers
 from lapel.training.course import Course
+from lapel.training.muon import Muon, matrices_in
 
 # Parts of the network that are no layer of the trunk, in the place of a layer's depth.
 HEAD, LOSSES = -1, -2
@@ -33,13 +34,12 @@ def build(config: TrainConfig, course: Course, encoder: Encoder, losses: nn.Modu
         encoder, losses: whose weights are changed.
     """
     parts = _parts(config, encoder, losses)
+    kinds = _Kinds(config.optim, encoder)
     groups, rates = [], []
     for depth, weights in parts.items():
-        for decayed in (True, False):
-            members = [each for each in weights if (each.ndim > 1) == decayed]
-            if members:
-                groups.append({"params": members, "weight_decay": config.optim.weight_decay if decayed else 0.0})
-                rates.append(rate(config, course, depth, layers=sum(each >= 0 for each in parts)))
+        for group in kinds.groups_of(weights):
+            groups.append(group)
+            rates.append(rate(config, course, depth, layers=sum(each >= 0 for each in parts)))
     # Lightning scales and clips gradients itself, and refuses to under mixed precision where a fused step might have.
     plain = config.trainer.precision is Precision.fp16 or config.optim.clip is not None
     optimizer = build_choice(kind_of(config.optim), config=config.optim, groups=groups, fused=not plain)
@@ -60,6 +60,45 @@ def sgd(config: SGDConfig, groups: list[dict[str, Any]], fused: bool) -> Optimiz
     """See `SGDConfig`; the others as for `adamw`."""
     momentum, nesterov = config.momentum, config.nesterov
     return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=fused)
+
+
+def muon(config: MuonConfig, groups: list[dict[str, Any]], fused: bool) -> Optimizer:
+    """See `MuonConfig`; the others as for `adamw`, and `matrices` in the groups of those."""
+    return Muon(groups, config, fused)
+
+
+class _Kinds:
+    """What weights are, beside where they are: each kind is a group of its own.
+
+    Args:
+        config: of the optimizer.
+        encoder: whose weights they may be; those of losses are no matrices to Muon, a row of them is a class.
+    """
+
+    def __init__(self, config: OptimConfig, encoder: Encoder) -> None:
+        self.config = config
+        self.matrices = matrices_in(encoder) if isinstance(config, MuonConfig) else {}
+        norms = [each for each in encoder.modules() if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d)]
+        # At the same rate as others they are no kind of their own.
+        self.norm_biases = {id(each.bias) for each in norms} if config.norm_bias_lr != 1 else set()
+
+    def groups_of(self, weights: list[nn.Parameter]) -> Iterator[dict[str, Any]]:
+        """Groups of weights, as torch has them."""
+        matrices = [self.matrices[id(each)] for each in weights if id(each) in self.matrices]
+        others = [each for each in weights if id(each) not in self.matrices]
+        norm_biases = [each for each in others if id(each) in self.norm_biases]
+        undecayed = [each for each in others if each.ndim <= 1 and id(each) not in self.norm_biases]
+        lr, decay = self.config.lr, self.config.weight_decay
+        if isinstance(self.config, MuonConfig) and matrices:
+            members = [each.weight for each in matrices]
+            yield {"params": members, "matrices": matrices, "weight_decay": decay, "lr": self.config.matrix_lr}
+        for members, factor, share in (
+            ([each for each in others if each.ndim > 1], 1.0, decay),
+            (undecayed, 1.0, 0.0),
+            (norm_biases, self.config.norm_bias_lr, 0.0),
+        ):
+            if members:
+                yield {"params": members, "weight_decay": share, "lr": lr * factor}
 
 
 def _parts(config: TrainConfig, encoder: Encoder, losses: nn.Module) -> dict[int, list[nn.Parameter]]:
