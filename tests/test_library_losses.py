@@ -194,6 +194,47 @@ def test_the_first_batch_with_a_memory_costs_what_it_costs_without(loss: str, mi
     assert values[1:] == pytest.approx([values[0]] * 2, rel=1e-5, abs=1e-6)
 
 
+def drew(objective: Objective, embeddings: Tensor, labels: Tensor) -> bool:
+    """Whether torch's generator is not where it was."""
+    before = torch.get_rng_state()
+    objective(embeddings, embeddings, labels, labels, None)
+    return not torch.equal(torch.get_rng_state(), before)
+
+
+DRAWING = [(name, None) for name in choices_of("objective")] + [("multi_similarity", name) for name in EVERY_MINER]
+
+
+@pytest.mark.parametrize(("loss", "miner"), DRAWING)
+def test_what_draws_says_so(loss: str, miner: str | None) -> None:
+    """Only for those that do is the generator set in a step."""
+    objective = objective_of(loss, miner, 0)
+    embeddings, labels = batch()
+    assert (
+        drew(objective, embeddings, labels) == objective.draws == (miner in ("distance_weighted", "uniform_histogram"))
+    )
+
+
+def test_a_loss_that_draws_triplets_says_so() -> None:
+    options = ["variant=supcon", "loss=margin", "loss.triplets_per_anchor=3"]
+    variant = lapel.compose("train", options).variant
+    objective = next(iter(build(variant, 8, 4, 4).values()))
+    assert isinstance(objective, Objective)
+    assert objective.draws
+    assert drew(objective, *batch())
+
+
+def test_a_memory_goes_on_where_the_loaded_one_was() -> None:
+    first, second = CrossBatchMemory(10, 8), CrossBatchMemory(10, 8)
+    embeddings, labels = batch(items=3, images=1)
+    for _ in range(4):
+        first.remember(embeddings, labels)
+    second.remember(embeddings, labels)
+    second.load_state_dict(first.state_dict())
+    for memory in (first, second):
+        assert memory.remember(embeddings, labels).own.tolist() == [2, 3, 4]
+        assert int(memory.written) == 15
+
+
 # Those of which what they take for one anchor depends on no other.
 BY_ANCHOR = ["angular", "batch_easy_hard", "batch_hard", "multi_similarity", "pair_margin", "triplet_margin"]
 

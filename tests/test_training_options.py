@@ -36,7 +36,7 @@ from lapel.training.callbacks.projector import few_dimensions
 from lapel.training.callbacks.watchdog import effective_rank
 from lapel.training.course import Course
 from lapel.training.module import SimilarityModule, kept_buffers
-from lapel.training.optimizers import Cosine, OneCycle, Steps, schedule
+from lapel.training.optimizers import Cosine, Linear, OneCycle, Steps, schedule
 from lapel.training.process import prepare
 from lapel.training.rate_finder import sweep
 
@@ -80,6 +80,7 @@ def test_every_schedule_rises_and_never_leaves_its_range(steps: int, warmup: flo
 
 def test_schedules_by_hand() -> None:
     assert [Cosine(10, 0.2)(step) for step in (0, 1, 2, 6, 10)] == pytest.approx([0.5, 1, 1, 0.5, 0])
+    assert [Linear(10, 0.2)(step) for step in (0, 1, 2, 6, 10)] == pytest.approx([0.5, 1, 1, 0.5, 0])
     assert [Steps(10, 0.1, [0.5, 0.8], 0.1)(step) for step in (0, 4, 5, 8)] == pytest.approx([1, 1, 0.1, 0.01])
     assert OneCycle(100, 0.25)(25) == 1.0
 
@@ -99,7 +100,7 @@ def test_the_learning_rate_of_each_part() -> None:
 
 
 @pytest.mark.parametrize("optim", ["adamw", "adam", "sgd", "muon"])
-@pytest.mark.parametrize("name", ["cosine", "step"])
+@pytest.mark.parametrize("name", ["cosine", "linear", "step"])
 def test_every_optimizer_and_schedule_trains(optim: str, name: str, working_folder: Path) -> None:
     lapel.train(lapel.compose("train", [*TINY, f"optim={optim}", f"optim.schedule={name}", "optim.clip=1"]))
     assert summary(working_folder / "latest")["epochs"] == 2
@@ -439,7 +440,7 @@ def test_a_training_that_goes_well_is_left_alone(working_folder: Path, caplog: p
 
 
 def test_hparams_hold_what_is_swept_and_the_scores_of_the_checkpoint_that_is_used(working_folder: Path) -> None:
-    options = [*TINY, "variant=siam", "trainer.max_epochs=4", "trainer.patience=3", "optim.lr=0.3"]
+    options = [*TINY, "variant=siam", "trainer.max_epochs=4", "trainer.patience=3", "optim.lr=0.5"]
     swept = ["variant.objectives.pair.margin=0.7", "augment.erase=3", "encoder.widths=[4,8]", "optim=sgd"]
     config = lapel.compose("train", [*options, *swept, "trainer.threads=1"])
     lapel.train(config, working_folder / "run")

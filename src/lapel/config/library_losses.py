@@ -135,6 +135,11 @@ class MarginConfig(LibraryLossConfig):
         if self.triplets_per_anchor != "all" and not re.fullmatch("[1-9][0-9]*", self.triplets_per_anchor):
             raise LapelError(f"loss.triplets_per_anchor={self.triplets_per_anchor}: must be all or above 0")
 
+    @property
+    def draws(self) -> bool:
+        """See `ObjectiveConfig`."""
+        return self.triplets_per_anchor != "all" if self.miner is None else self.miner.draws
+
 
 @library_loss("multi_similarity", "MultiSimilarityLoss")
 @dataclass

@@ -5,6 +5,7 @@ Distances are between unit vectors, as everywhere in that library's defaults.
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import ClassVar
 
 from lapel.config.choices import choice
 from lapel.config.options import Options, option
@@ -14,6 +15,9 @@ from lapel.errors import LapelError
 @dataclass
 class MinerConfig(Options):
     """Which pairs or triplets of a batch an objective looks at."""
+
+    # Whether it draws them, by torch's own generator.
+    draws: ClassVar[bool] = False
 
 
 @choice("miner", "angular", build="pytorch_metric_learning.miners:AngularMiner")
@@ -70,6 +74,8 @@ class BatchHardMinerConfig(MinerConfig):
 @dataclass
 class DistanceWeightedMinerConfig(MinerConfig):
     """Negatives drawn evenly over distances (Wu et al. 2017)."""
+
+    draws: ClassVar[bool] = True
 
     cutoff: float = option(0.5, above=0, at_most=2)
     """Distances below it count as it."""
@@ -137,6 +143,8 @@ class TripletMarginMinerConfig(MinerConfig):
 @dataclass
 class UniformHistogramMinerConfig(MinerConfig):
     """Pairs drawn evenly over bins of distance."""
+
+    draws: ClassVar[bool] = True
 
     num_bins: int = option(100, at_least=1)
     """Bins between the least and the greatest distance of the batch."""

@@ -41,6 +41,11 @@ class ObjectiveConfig(Options):
     """Embeddings of this and of earlier batches that each image is compared with; 0 for those of its batch alone."""
 
     @property
+    def draws(self) -> bool:
+        """Whether it, or its miner, draws random numbers, by torch's own generator."""
+        return self.miner is not None and self.miner.draws
+
+    @property
     def given_by(self) -> str | None:
         """The sampler whose tuples alone it looks at, which is also the name of the option that says so."""
         return None

@@ -12,11 +12,13 @@ class Schedule(Enum):
     """The course of the learning rate over a stage of the training.
 
     one_cycle: a cosine up to `lr` and down to nearly 0 (Smith & Topin 2018). cosine: straight up to `lr`, then a cosine
-    down to 0 (Loshchilov & Hutter 2017). step: straight up, then times `gamma` at each milestone. constant: `lr`.
+    down to 0 (Loshchilov & Hutter 2017). linear: straight up, then straight down to 0. step: straight up, then times
+    `gamma` at each milestone. constant: `lr`.
     """
 
     one_cycle = "one_cycle"
     cosine = "cosine"
+    linear = "linear"
     step = "step"
     constant = "constant"
 

@@ -30,6 +30,7 @@ class Objective(nn.Module):
         self.weight = config.weight
         self.label = config.label
         self.reads_raw = config.reads_raw
+        self.draws = config.draws
         self.miner = None if config.miner is None else Miner(config.miner, config.tuples)
         self.memory = CrossBatchMemory(config.memory, dimensions) if config.memory else None
         self.reads_given = config.tuples is not None

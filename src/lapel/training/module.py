@@ -90,6 +90,7 @@ class SimilarityModule(pl.LightningModule):
         self.objectives = losses.build(
             config.variant, self.encoder.dimensions, len(catalog.item_names), len(catalog.category_names)
         )
+        self.losses_draw = any(each.draws for each in config.variant.objectives.values())
         self.averaged = None
         if config.optim.ema:
             self.averaged = AveragedWeights(self.encoder, self._losses(), config.optim.ema)
@@ -135,6 +136,7 @@ class SimilarityModule(pl.LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Begin a stage where the batch is its first, or the first one of a resume."""
         del batch_idx
+        self._seed(NETWORK_STREAM, batch.number, rank_and_ranks()[0])
         phase = self.course.phase(self.course.step(batch.number))
         if phase != self.phase:
             self.phase = phase
@@ -147,9 +149,9 @@ class SimilarityModule(pl.LightningModule):
         rows = torch.from_numpy(batch.rows).to(images.device)
         epoch = batch.number // len(self.sampler)
         images = self.augmentation(images, rows[batch.part], batch.number, epoch, batch.part.start)
-        self._seed(NETWORK_STREAM, batch.number, rank_and_ranks()[0])
         raw = self._gather(self._encode(self._resized(images)), len(batch.rows))
-        self._seed(LOSS_STREAM, batch.number)
+        if self.losses_draw:
+            self._seed(LOSS_STREAM, batch.number)
         self.step_values = self._objectives(raw, rows, batch)
         return self.step_values.loss
 

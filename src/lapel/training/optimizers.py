@@ -160,6 +160,8 @@ def schedule(config: OptimConfig, steps: int) -> Callable[[int], float]:
             return OneCycle(steps, config.warmup)
         case Schedule.cosine:
             return Cosine(steps, config.warmup)
+        case Schedule.linear:
+            return Linear(steps, config.warmup)
         case Schedule.step:
             return Steps(steps, config.warmup, config.milestones, config.gamma)
         case Schedule.constant:
@@ -209,6 +211,24 @@ class Cosine:
         if step < self.rising:
             return min((step + 1) / self.rising, 1.0)
         return _cosine(1.0, 0.0, min((step - self.rising) / max(self.steps - self.rising, 1), 1.0))
+
+
+class Linear:
+    """Straight up in the warm-up, then straight down to nearly 0, which would be that of the step after the last.
+
+    Args:
+        steps, warmup: as for `OneCycle`.
+    """
+
+    def __init__(self, steps: int, warmup: float) -> None:
+        self.steps = steps
+        self.rising = warmup * steps
+
+    def __call__(self, step: int) -> float:
+        """Factor at a step, from 0."""
+        if step < self.rising:
+            return min((step + 1) / self.rising, 1.0)
+        return max(self.steps - step, 0) / max(self.steps - self.rising, 1)
 
 
 class Steps:
