@@ -147,8 +147,7 @@ class SimilarityModule(pl.LightningModule):
         del batch_idx
         images = self.store.images_of(batch)
         rows = torch.from_numpy(batch.rows).to(images.device)
-        epoch = batch.number // len(self.sampler)
-        images = self.augmentation(images, rows[batch.part], batch.number, epoch, batch.part.start)
+        images = self.augmentation(images, batch.number, batch.part.start, len(batch.rows))
         raw = self._gather(self._encode(self._resized(images)), len(batch.rows))
         if self.losses_draw:
             self._seed(LOSS_STREAM, batch.number)

@@ -37,7 +37,7 @@ class Matrices:
         count: of its matrices: the groups of a convolution, or the three projections of an attention.
     """
 
-    weight: nn.Parameter
+    weight: Tensor
     count: int
 
     def of(self, values: Tensor) -> Tensor:
@@ -165,7 +165,7 @@ class Muon(Optimizer):
             for each, update in zip(members, updates, strict=True):
                 self._change(each.weight, update, group)
 
-    def _direction(self, weight: nn.Parameter) -> Tensor:
+    def _direction(self, weight: Tensor) -> Tensor:
         """The momentum of a weight, which takes in its gradient."""
         assert weight.grad is not None
         state, share = self.state[weight], self.config.momentum
@@ -176,7 +176,7 @@ class Muon(Optimizer):
         momentum = state["momentum"].lerp_(weight.grad, 1 - share)
         return torch.lerp(weight.grad, momentum, share) if self.config.nesterov else momentum
 
-    def _change(self, weight: nn.Parameter, update: Tensor, group: dict[str, Any]) -> None:
+    def _change(self, weight: Tensor, update: Tensor, group: dict[str, Any]) -> None:
         """Take a step of one weight.
 
         Args:
