@@ -1,6 +1,7 @@
 """Optimizers, and how fast each part of the network learns at each step."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -195,8 +196,8 @@ class OneCycle:
         return _cosine(1.0, self.END, min(done, 1.0))
 
 
-class Cosine:
-    """Straight up in the warm-up, then a cosine down to 0 (Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts).
+class RiseAndFall(ABC):
+    """Straight up in the warm-up, then down to 0.
 
     Args:
         steps, warmup: as for `OneCycle`.
@@ -210,25 +211,27 @@ class Cosine:
         """Factor at a step, from 0."""
         if step < self.rising:
             return min((step + 1) / self.rising, 1.0)
-        return _cosine(1.0, 0.0, min((step - self.rising) / max(self.steps - self.rising, 1), 1.0))
+        return self.fall(min((step - self.rising) / max(self.steps - self.rising, 1), 1.0))
+
+    @abstractmethod
+    def fall(self, done: float) -> float:
+        """Factor after a share of the steps that follow the warm-up."""
 
 
-class Linear:
-    """Straight up in the warm-up, then straight down to nearly 0, which would be that of the step after the last.
+class Cosine(RiseAndFall):
+    """A cosine down to 0 (Loshchilov & Hutter, "SGDR", ICLR 2017, without restarts)."""
 
-    Args:
-        steps, warmup: as for `OneCycle`.
-    """
+    def fall(self, done: float) -> float:
+        """See `RiseAndFall`."""
+        return _cosine(1.0, 0.0, done)
 
-    def __init__(self, steps: int, warmup: float) -> None:
-        self.steps = steps
-        self.rising = warmup * steps
 
-    def __call__(self, step: int) -> float:
-        """Factor at a step, from 0."""
-        if step < self.rising:
-            return min((step + 1) / self.rising, 1.0)
-        return max(self.steps - step, 0) / max(self.steps - self.rising, 1)
+class Linear(RiseAndFall):
+    """Straight down to 0."""
+
+    def fall(self, done: float) -> float:
+        """See `RiseAndFall`."""
+        return 1.0 - done
 
 
 class Steps:
