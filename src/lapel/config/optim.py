@@ -87,7 +87,7 @@ class SGDConfig(OptimConfig):
             raise LapelError("optim.nesterov=true: needs optim.momentum above 0")
 
 
-@choice("optim", "muon", build="lapel.training.optimizers:muon")
+@choice("optim", "muon", build="lapel.training.muon:Muon")
 @dataclass
 class MuonConfig(OptimConfig):
     """Muon (Jordan et al. 2024) for filters and matrices, AdamW for all else."""

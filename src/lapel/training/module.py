@@ -146,12 +146,11 @@ class SimilarityModule(pl.LightningModule):
         """The loss of the global batch."""
         del batch_idx
         images = self.store.images_of(batch)
-        rows = torch.from_numpy(batch.rows).to(images.device)
         images = self.augmentation(images, batch.number, batch.part.start, len(batch.rows))
         raw = self._gather(self._encode(self._resized(images)), len(batch.rows))
         if self.losses_draw:
             self._seed(LOSS_STREAM, batch.number)
-        self.step_values = self._objectives(raw, rows, batch)
+        self.step_values = self._objectives(raw, batch)
         return self.step_values.loss
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
@@ -194,8 +193,9 @@ class SimilarityModule(pl.LightningModule):
     def _recomputing(self) -> tuple[Any, Any]:
         return nullcontext(), kept_buffers(self.encoder)
 
-    def _objectives(self, raw: Tensor, rows: Tensor, batch: Batch) -> StepValues:
+    def _objectives(self, raw: Tensor, batch: Batch) -> StepValues:
         """The weighted losses, in fp32: differences of nearly equal distances do not survive bf16."""
+        rows = torch.from_numpy(batch.rows).to(raw.device)
         indices = None
         if batch.indices_tuple is not None:
             indices = tuple(torch.from_numpy(each).to(raw.device) for each in batch.indices_tuple)

@@ -20,7 +20,7 @@ from lapel.config.trainer import Precision
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.trunks import layers
 from lapel.training.course import Course
-from lapel.training.muon import Muon, matrices_in
+from lapel.training.muon import matrices_in
 
 # Parts of the network that are no layer of the trunk, in the place of a layer's depth.
 HEAD, LOSSES = -1, -2
@@ -61,11 +61,6 @@ def sgd(config: SGDConfig, groups: list[dict[str, Any]], fused: bool) -> Optimiz
     """See `SGDConfig`; the others as for `adamw`."""
     momentum, nesterov = config.momentum, config.nesterov
     return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov, fused=fused)
-
-
-def muon(config: MuonConfig, groups: list[dict[str, Any]], fused: bool) -> Optimizer:
-    """See `MuonConfig`; the others as for `adamw`, and `matrices` in the groups of those."""
-    return Muon(groups, config, fused)
 
 
 class _Kinds:
