@@ -33,7 +33,7 @@ def main() -> None:
     images = torch.randint(0, 256, (BATCH, 3, HEIGHT, WIDTH), dtype=torch.uint8)
     own = Augmentation(config, seed=0)
     ways: dict[str, Callable[[Tensor], Tensor]] = {
-        "lapel": lambda batch: own(batch, 0, 0, BATCH),
+        "lapel": lambda batch: own(batch, torch.arange(BATCH), 0, 0),
         "torchvision v2": one_by_one(torchvision_changes(config)),
     }
     if importlib.util.find_spec("kornia"):

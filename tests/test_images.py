@@ -18,7 +18,8 @@ from lapel.catalog import Catalog
 from lapel.config.augment import AugmentConfig
 from lapel.config.data import DataConfig, Invert, Resize
 from lapel.errors import LapelError
-from lapel.images.augmentation import Augmentation
+from lapel.images.augmentation import PHOTO_DRAWS, PHOTO_STREAM, Augmentation
+from lapel.images.draws import key_of, uniform
 from lapel.images.preprocess import Preprocess
 from lapel.images.store import STORE_CHUNK, HeldStore, open_store
 from lapel.photos.decoding import decode, open_photo
@@ -470,8 +471,8 @@ EVERY_CHANGE = AugmentConfig(
 )  # fmt: skip
 
 
-def augmented(config: AugmentConfig, images: Tensor, seed: int = 0, step: int = 0) -> Tensor:
-    return Augmentation(config, seed)(images, step, 0, len(images))
+def augmented(config: AugmentConfig, images: Tensor, seed: int = 0, step: int = 0, epoch: int = 0) -> Tensor:
+    return Augmentation(config, seed)(images, torch.arange(len(images)), step, epoch)
 
 
 def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
@@ -507,8 +508,9 @@ def test_augmentation_is_a_function_of_seed_and_step():
 def test_the_parts_of_a_batch_are_changed_as_the_whole(cuts: list[int]):
     images = batch_of(10, 3, 12, 12)
     augmentation = Augmentation(EVERY_CHANGE, 1)
-    whole = augmentation(images, 7, 0, 10)
-    parts = [augmentation(images[start:stop], 7, start, 10) for start, stop in pairwise(cuts)]
+    rows = torch.arange(10) + 70
+    whole = augmentation(images, rows, 7, 1)
+    parts = [augmentation(images[start:stop], rows[start:stop], 7, 1, start) for start, stop in pairwise(cuts)]
     assert torch.equal(torch.cat(parts), whole)
 
 
@@ -529,6 +531,19 @@ def test_flip_mirrors_its_share_of_the_images():
     mirrored = (found == images.flip(3)).flatten(1).all(1)
     assert (mirrored | (found == images).flatten(1).all(1)).all()
     assert 0.25 < mirrored.float().mean() < 0.35
+
+
+def test_alternate_shows_each_image_from_one_side_and_then_from_the_other():
+    images, rows = batch_of(500, 1, 2, 3), torch.arange(500)
+    augmentation = Augmentation(AugmentConfig(flip=0.5, alternate=True), 3)
+    first, second, third = (augmentation(images, rows, 10 + epoch, epoch) for epoch in range(3))
+    mirrored = (first == images.flip(3)).flatten(1).all(1)
+    assert 0.4 < mirrored.float().mean() < 0.6
+    assert torch.equal(second, first.flip(3))
+    assert torch.equal(third, first)
+    # A function of the image and not of its place in the batch.
+    order = torch.randperm(500)
+    assert torch.equal(augmentation(images[order], rows[order], 99, 0), first[order])
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -580,10 +595,8 @@ def test_each_image_has_its_own_draw():
 
 
 def photo_draws(seed: int, step: int, total: int) -> np.ndarray:
-    """The draws of crops and colours, float32 `[total, 9]`, after the five of mirror, shift and erasure."""
-    generator = np.random.default_rng([seed, 1, step])
-    generator.random((total, 5), dtype=np.float32)
-    return generator.random((total, 9), dtype=np.float32)
+    """The draws of crops and colours, float32 `[total, 9]`."""
+    return uniform(key_of(seed, PHOTO_STREAM), step, torch.arange(total), PHOTO_DRAWS).numpy()
 
 
 def smooth(count: int, height: int, width: int) -> Tensor:

@@ -25,7 +25,7 @@ DRIVER = Path(__file__).parent / "killed_training.py"
 OPTIONS = [
     *TINY, "trainer.max_epochs=3", "trainer.checkpoint_every=2", "trainer.log_every=2", "optim.ema=0.8",
     "loss=multi_similarity", "loss.memory=48", "miner=uniform_histogram", "optim.clip=1.0",
-    "optim=muon", "optim.norm_bias_lr=4",
+    "optim=muon", "optim.norm_bias_lr=4", "augment=strong", "augment.alternate=true",
 ]  # fmt: skip
 
 

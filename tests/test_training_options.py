@@ -440,7 +440,7 @@ def test_a_training_that_goes_well_is_left_alone(working_folder: Path, caplog: p
 
 
 def test_hparams_hold_what_is_swept_and_the_scores_of_the_checkpoint_that_is_used(working_folder: Path) -> None:
-    options = [*TINY, "variant=siam", "trainer.max_epochs=4", "trainer.patience=3", "optim.lr=0.3"]
+    options = [*TINY, "variant=siam", "trainer.max_epochs=4", "trainer.patience=3", "optim.lr=0.5"]
     swept = ["variant.objectives.pair.margin=0.7", "augment.erase=3", "encoder.widths=[4,8]", "optim=sgd"]
     config = lapel.compose("train", [*options, *swept, "trainer.threads=1"])
     lapel.train(config, working_folder / "run")

@@ -13,6 +13,8 @@ class AugmentConfig(Options):
 
     flip: float = option(0.0, at_least=0, at_most=1)
     """Probability of a mirror image."""
+    alternate: bool = False
+    """Whether an image that is mirrored in one epoch is not in the next (Jordan 2024); `flip` is of the first epoch."""
     shift: int = option(0, at_least=0)
     """Largest shift in each direction, in pixels; what enters is black."""
     erase: int = option(0, at_least=0)

@@ -2,15 +2,16 @@
 
 import math
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from lapel.config.augment import AugmentConfig
+from lapel.images.draws import key_of, uniform
 
-# Names of the independent streams of random numbers: each draw is a function of (seed, stream, step, position).
-AUGMENT_STREAM = 1
+# Streams of random numbers, apart from those of sampling and of the network: what is drawn for every image, what for
+# photos, and on which side an image begins.
+PLAIN_STREAM, PHOTO_STREAM, SIDE_STREAM = 1, 5, 6
 
 # Weights of red, green and blue in grey (ITU-R 601).
 LUMA = (0.299, 0.587, 0.114)
@@ -29,33 +30,42 @@ class Augmentation:
 
     Args:
         config: which changes, and how strong.
-        seed: of the run. A draw depends on (seed, step, position in the global batch) alone, so that training is the
-            same on any number of processes and after a resume.
+        seed: of the run. A draw depends on (seed, step, position in the global batch) alone, and with `alternate` on
+            (seed, row, epoch), so that training is the same on any number of processes and after a resume.
     """
 
     def __init__(self, config: AugmentConfig, seed: int) -> None:
         self.config = config
-        self.seed = seed
+        self.plain, self.photo, self.side = (
+            key_of(seed, stream) for stream in (PLAIN_STREAM, PHOTO_STREAM, SIDE_STREAM)
+        )
 
-    def __call__(self, images: Tensor, step: int, start: int, total: int) -> Tensor:
+    def __call__(self, images: Tensor, rows: Tensor, step: int, epoch: int, start: int = 0) -> Tensor:
         """Changed copies of uint8 `[batch, channels, height, width]`.
 
         Args:
             images: positions `start` to `start + batch` of the global batch.
-            step: optimizer step.
+            rows: int64 `[batch]`, of the images in the catalogue.
+            step: number of the batch, counted from the start of training.
+            epoch: that it belongs to.
             start: position of the first image in the global batch.
-            total: images of the global batch.
         """
-        generator = np.random.default_rng([self.seed, AUGMENT_STREAM, step])
-        part = slice(start, start + len(images))
-        plain = torch.from_numpy(generator.random((total, PLAIN_DRAWS), dtype=np.float32)[part]).to(images.device)
+        positions = torch.arange(start, start + len(images), device=images.device)
+        plain = uniform(self.plain, step, positions, PLAIN_DRAWS)
         if self.config.warps or self.config.recolours:
-            photo = torch.from_numpy(generator.random((total, PHOTO_DRAWS), dtype=np.float32)[part]).to(images.device)
+            photo = uniform(self.photo, step, positions, PHOTO_DRAWS)
             floats = self._warp(images.float(), photo[:, :5]) if self.config.warps else images.float()
             floats = self._recolour(floats, photo[:, 5:]) if self.config.recolours else floats
             images = floats.round_().clamp_(0, 255).to(torch.uint8)
-        images = self._mirror_and_shift(images, plain[:, 0:1], plain[:, 1:3])
+        images = self._mirror_and_shift(images, self._mirrored(plain[:, 0:1], rows, epoch), plain[:, 1:3])
         return self._erase(images, plain[:, 3:5]) if self.config.erase else images
+
+    def _mirrored(self, draws: Tensor, rows: Tensor, epoch: int) -> Tensor:
+        """bool `[batch, 1]`: which images are mirrored."""
+        if not self.config.alternate:
+            return draws < self.config.flip
+        begins_mirrored = uniform(self.side, 0, rows, 1) < self.config.flip
+        return ~begins_mirrored if epoch % 2 else begins_mirrored
 
     def _warp(self, images: Tensor, draws: Tensor) -> Tensor:
         """A crop of each image, turned, and resized to the whole, by one bilinear sampling.
@@ -104,15 +114,15 @@ class Augmentation:
         offset = (mean * (1 - contrast) * brightness).expand(-1, 3, 1)
         return torch.baddbmm(offset, matrix, images.flatten(2)).view_as(images)
 
-    def _mirror_and_shift(self, images: Tensor, flip: Tensor, shift: Tensor) -> Tensor:
+    def _mirror_and_shift(self, images: Tensor, mirrored: Tensor, shift: Tensor) -> Tensor:
         """One gather of pixels from a zero-padded copy: rows are shifted, columns shifted and perhaps reversed."""
         reach, (height, width) = self.config.shift, images.shape[2:]
-        if reach == 0 and self.config.flip == 0:
+        if reach == 0 and self.config.flip == 0 and not self.config.alternate:
             return images
         offsets = (shift * (2 * reach + 1)).long()
         ys = offsets[:, 0:1] + torch.arange(height, device=images.device)
         xs = offsets[:, 1:2] + torch.arange(width, device=images.device)
-        xs = torch.where(flip < self.config.flip, xs.flip(1), xs)
+        xs = torch.where(mirrored, xs.flip(1), xs)
         padded = F.pad(images, (reach, reach, reach, reach))
         flat = (ys * padded.shape[3])[:, :, None] + xs[:, None, :]
         flat = flat.view(len(images), 1, -1).expand(-1, images.shape[1], -1)

@@ -146,7 +146,9 @@ class SimilarityModule(pl.LightningModule):
         """The loss of the global batch."""
         del batch_idx
         images = self.store.images_of(batch)
-        images = self.augmentation(images, batch.number, batch.part.start, len(batch.rows))
+        rows = torch.from_numpy(batch.rows).to(images.device)
+        epoch = batch.number // len(self.sampler)
+        images = self.augmentation(images, rows[batch.part], batch.number, epoch, batch.part.start)
         raw = self._gather(self._encode(self._resized(images)), len(batch.rows))
         if self.losses_draw:
             self._seed(LOSS_STREAM, batch.number)
