@@ -301,7 +301,12 @@ def test_triplets_equal_pytorch_metric_learning(
 @pytest.mark.parametrize("reduction", list(Reduction))
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("soft", [False, True])
-def test_triplets_equal_a_triple_loop(triplets: Triplets, reduction: Reduction, scale: float, soft: bool):
+@pytest.mark.parametrize("device", ["cpu", "another"])
+def test_triplets_equal_a_triple_loop(
+    triplets: Triplets, reduction: Reduction, scale: float, soft: bool, device: str, monkeypatch: pytest.MonkeyPatch
+):
+    if device == "another":  # where positives stay where they are
+        monkeypatch.setattr(triplet_sums, "positives_of", triplet_sums.Positives)
     config = TripletConfig(triplets=triplets, reduction=reduction, margin=0.3, soft=soft)
     embeddings = embeddings_of(5, scale)
     oracle = triplet_loop(config, triplets_of(config, embeddings, LABELS))

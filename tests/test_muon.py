@@ -119,6 +119,18 @@ def test_a_weight_keeps_its_length_and_a_step_is_a_share_of_it(shape: tuple[int,
         assert float((weight - before).norm()) / length == pytest.approx(0.1, abs=0.03)
 
 
+def test_a_weight_that_begins_with_zeros_learns() -> None:
+    """By the step that is taken without renorm: there is no length that it could keep."""
+    weight = nn.Parameter(torch.zeros(4, 6))
+    optimizer = muon_of(weight, matrix_lr=0.1)
+    weight.grad = torch.randn(4, 6)
+    optimizer.step()
+    first = weight.detach().clone()
+    torch.testing.assert_close(first, -0.1 * orthogonalised(weight.grad[None], 3)[0])
+    optimizer.step()
+    assert weight.norm() > 1.5 * first.norm()
+
+
 def test_filters_are_changed_as_the_matrix_of_their_rows_whatever_their_layout() -> None:
     torch.manual_seed(0)
     filters = nn.Parameter(torch.randn(6, 4, 3, 3).to(memory_format=torch.channels_last))

@@ -1,6 +1,7 @@
 """The rate that the finder suggests: near the steepest descent of the curve without its noise, or none."""
 
 import logging
+import re
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +142,14 @@ def test_the_finder_announces_its_steps(working_folder: Path, caplog: pytest.Log
     first = caplog.records[0].getMessage()
     assert first == "find_lr: at most 100 steps, at rates from 1e-07 to 0.1; nothing that is trained is kept"
     assert 1e-5 < suggested < 0.1
+
+
+def test_all_rates_of_an_optimizer_are_found_together(working_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Muon's matrices learn at a rate of their own, which keeps its distance from optim.lr."""
+    caplog.set_level(logging.INFO, "lapel")
+    options = ["data.items=200", "find_lr=true", "optim=muon", "optim.lr=0.002", "optim.matrix_lr=0.01"]
+    suggested = find_lr(lapel.compose("train", [*TINY, *options]), working_folder / "rates")
+    told = re.search(r"suggested: optim.lr=(\S+) optim.matrix_lr=(\S+);", caplog.records[-1].getMessage())
+    assert told is not None
+    assert float(told[1]) == pytest.approx(suggested, rel=0.05)
+    assert float(told[2]) == pytest.approx(5 * suggested, rel=0.05)

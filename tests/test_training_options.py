@@ -32,10 +32,11 @@ from lapel.errors import LapelError
 from lapel.losses import Objective
 from lapel.runs.checkpoint import open_run
 from lapel.training.averaging import AveragedWeights
+from lapel.training.batch_loss import kept_buffers
 from lapel.training.callbacks.projector import few_dimensions
 from lapel.training.callbacks.watchdog import effective_rank
 from lapel.training.course import Course
-from lapel.training.module import SimilarityModule, kept_buffers
+from lapel.training.module import SimilarityModule
 from lapel.training.optimizers import Cosine, Linear, OneCycle, Steps, schedule
 from lapel.training.process import prepare
 from lapel.training.rate_finder import sweep
@@ -216,7 +217,7 @@ def test_the_course_counts_every_step_once(epochs: list[int], batches: int, part
 
 def gradients(module: SimilarityModule, chunk: int | None, number: int = 0) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradients of a batch."""
-    module.config.trainer.chunk = chunk
+    module.batch_loss.chunk = chunk
     module.zero_grad()
     batch = next(iter(module.sampler.batches(number, number + 1)))
     module.on_train_batch_start(batch, 0)
@@ -262,7 +263,7 @@ def test_chunks_bound_the_memory() -> None:
             sizes.append(tensor.numel())
             return tensor
 
-        module.config.trainer.chunk = chunk
+        module.batch_loss.chunk = chunk
         batch = next(iter(module.sampler.batches(0, 1)))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
             module.training_step(batch, 0)
@@ -309,15 +310,15 @@ def test_accumulated_batches_make_one_step(working_folder: Path) -> None:
 def test_averaged_weights_are_the_running_mean() -> None:
     module = module_of([*TINY, "optim.ema=0.9"])
     assert module.averaged is not None
-    name = "layers.0.0.weight"
+    name = "layers.0.convolution.weight"
     weight = module.encoder.trunk.get_parameter(name)
     mean = weight.detach().clone()
     averaged = AveragedWeights(module.encoder, nn.ModuleDict(), 0.9)
-    for step in range(5):
+    for step in range(1, 6):
         with torch.no_grad():
             weight += 0.1 * torch.randn_like(weight)
-        averaged.update(module.encoder, nn.ModuleDict())
-        mean = weight.detach().clone() if step == 0 else 0.9 * mean + 0.1 * weight.detach()
+        averaged.update(module.encoder, nn.ModuleDict(), step)
+        mean = weight.detach().clone() if step == 1 else 0.9 * mean + 0.1 * weight.detach()
     torch.testing.assert_close(averaged.encoder.trunk.get_parameter(name), mean)
 
 

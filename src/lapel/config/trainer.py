@@ -58,7 +58,7 @@ class TrainerConfig(Options):
     recompute: bool = False
     """Hold no activations inside the blocks of the trunk but compute them again (gradient checkpointing)."""
     compile: bool = option(False, how=True)
-    """Compile the trunk with torch.compile."""
+    """Compile a step up to its loss with torch.compile, on a GPU into one graph; where that cannot be, the trunk."""
     checkpoint_every: int | None = option(None, at_least=1, how=True)
     """Write `last.ckpt` every so many steps, besides at the end of each epoch."""
     checkpoint_minutes: float | None = option(None, above=0, how=True)

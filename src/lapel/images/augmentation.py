@@ -16,6 +16,9 @@ PLAIN_STREAM, PHOTO_STREAM, SIDE_STREAM = 1, 5, 6
 # Weights of red, green and blue in grey (ITU-R 601).
 LUMA = (0.299, 0.587, 0.114)
 
+# Colours as brightness and two differences (YIQ, NTSC 1953): a turn of the last two changes the hue alone.
+TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
+
 # Numbers drawn for each image: mirror, shift in both directions, corner of the erased square in both.
 PLAIN_DRAWS = 5
 # And where images are warped or recoloured: area, proportions, place in both directions, angle; then brightness,
@@ -32,15 +35,19 @@ class Augmentation:
         config: which changes, and how strong.
         seed: of the run. A draw depends on (seed, step, position in the global batch) alone, and with `alternate` on
             (seed, row, epoch), so that training is the same on any number of processes and after a resume.
+        device: of the images.
     """
 
-    def __init__(self, config: AugmentConfig, seed: int) -> None:
+    def __init__(self, config: AugmentConfig, seed: int, device: torch.device | str = "cpu") -> None:
         self.config = config
+        to_yiq = torch.tensor(TO_YIQ)
+        constants = torch.tensor(LUMA), to_yiq, torch.linalg.inv(to_yiq)
+        self.luma, self.to_yiq, self.from_yiq = (each.to(device) for each in constants)
         self.plain, self.photo, self.side = (
             key_of(seed, stream) for stream in (PLAIN_STREAM, PHOTO_STREAM, SIDE_STREAM)
         )
 
-    def __call__(self, images: Tensor, rows: Tensor, step: int, epoch: int, start: int = 0) -> Tensor:
+    def __call__(self, images: Tensor, rows: Tensor, step: int | Tensor, epoch: int | Tensor, start: int = 0) -> Tensor:
         """Changed copies of uint8 `[batch, channels, height, width]`.
 
         Args:
@@ -60,12 +67,12 @@ class Augmentation:
         images = self._mirror_and_shift(images, self._mirrored(plain[:, 0:1], rows, epoch), plain[:, 1:3])
         return self._erase(images, plain[:, 3:5]) if self.config.erase else images
 
-    def _mirrored(self, draws: Tensor, rows: Tensor, epoch: int) -> Tensor:
+    def _mirrored(self, draws: Tensor, rows: Tensor, epoch: int | Tensor) -> Tensor:
         """bool `[batch, 1]`: which images are mirrored."""
         if not self.config.alternate:
             return draws < self.config.flip
         begins_mirrored = uniform(self.side, 0, rows, 1) < self.config.flip
-        return ~begins_mirrored if epoch % 2 else begins_mirrored
+        return begins_mirrored != (epoch % 2 == 1)
 
     def _warp(self, images: Tensor, draws: Tensor) -> Tensor:
         """A crop of each image, turned, and resized to the whole, by one bilinear sampling.
@@ -103,13 +110,12 @@ class Augmentation:
         if images.shape[1] == 1:
             mean = images.mean(dim=(1, 2, 3))[:, None, None, None]
             return (mean + (images - mean) * contrast[..., None]) * brightness[..., None]
-        luma = torch.tensor(LUMA, device=images.device)
-        grey = luma.expand(3, 3)  # a colour to its grey, three times
+        grey = self.luma.expand(3, 3)  # a colour to its grey, three times
         same = torch.eye(3, device=images.device)
         mixed = saturation * same + (1 - saturation) * grey
         if config.hue:
-            mixed = mixed @ _hue_turns(amounts[:, 3] * config.hue)
-        mean = (images.mean(dim=(2, 3)) @ luma)[:, None, None]
+            mixed = mixed @ (self.from_yiq @ _turns(amounts[:, 3] * config.hue) @ self.to_yiq)
+        mean = (images.mean(dim=(2, 3)) @ self.luma)[:, None, None]
         matrix = mixed * contrast * brightness
         offset = (mean * (1 - contrast) * brightness).expand(-1, 3, 1)
         return torch.baddbmm(offset, matrix, images.flatten(2)).view_as(images)
@@ -139,16 +145,11 @@ class Augmentation:
         return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 
-# Colours as brightness and two differences (YIQ, NTSC 1953): a turn of the last two changes the hue alone.
-TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
-
-
-def _hue_turns(turns: Tensor) -> Tensor:
-    """float32 `[batch, 3, 3]`: matrices that turn the hue of colours, by shares of the whole circle."""
-    to_yiq = torch.tensor(TO_YIQ, device=turns.device)
+def _turns(turns: Tensor) -> Tensor:
+    """float32 `[batch, 3, 3]`: matrices that turn the last two coordinates, by shares of the whole circle."""
     cos, sin = (turns * 2 * math.pi).cos(), (turns * 2 * math.pi).sin()
     turn = torch.zeros(len(turns), 3, 3, device=turns.device)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = cos
     turn[:, 1, 2], turn[:, 2, 1] = -sin, sin
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq
+    return turn

@@ -17,6 +17,7 @@ from lapel.config.data import DataConfig, PhotosConfig, Store
 from lapel.errors import LapelError
 from lapel.images.preprocess import Preprocess
 from lapel.machine.cores import available_cores
+from lapel.machine.devices import on_device
 from lapel.photos.building import Photos, PhotoSource
 from lapel.sampling import Batch
 
@@ -70,7 +71,7 @@ class HeldStore(ImageStore):
 
     def gather(self, rows: np.ndarray) -> Tensor:
         """See `ImageStore`."""
-        return self.pixels[torch.as_tensor(rows, device=self.device)]
+        return self.pixels[on_device(torch.from_numpy(rows), self.device)]
 
 
 class MappedStore(ImageStore):
@@ -92,8 +93,7 @@ class MappedStore(ImageStore):
 
     def gather(self, rows: np.ndarray) -> Tensor:
         """See `ImageStore`."""
-        found = self.pixels[torch.from_numpy(self.positions[rows])]
-        return found.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else found
+        return on_device(self.pixels[torch.from_numpy(self.positions[rows])], self.device)
 
 
 class FileStore(ImageStore):

@@ -16,8 +16,9 @@ def masked_average(losses: Tensor, mask: Tensor, reduction: Reduction) -> Tensor
 
 def average(losses: Tensor, reduction: Reduction) -> Tensor:
     """Sum of losses over the number of those above zero, or over their number; 0 where that is 0."""
-    count = (losses > 0).sum() if reduction is Reduction.active else losses.new_tensor(losses.numel())
-    return losses.sum() / count.clamp_min(1)
+    if reduction is Reduction.active:
+        return losses.sum() / (losses > 0).sum().clamp_min(1)
+    return losses.sum() / max(losses.numel(), 1)
 
 
 class ContrastiveLoss(nn.Module):

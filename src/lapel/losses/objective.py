@@ -34,6 +34,8 @@ class Objective(nn.Module):
         self.miner = None if config.miner is None else Miner(config.miner, config.tuples)
         self.memory = CrossBatchMemory(config.memory, dimensions) if config.memory else None
         self.reads_given = config.tuples is not None
+        # Others look at values, or at more of them from step to step.
+        self.compiles = not (isinstance(loss, LibraryLoss) or config.miner or config.memory or config.draws)
 
     def forward(
         self, raw: Tensor, embeddings: Tensor, items: Tensor, categories: Tensor, indices_tuple: IndicesTuple

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lapel.config.objective import Reduction, TripletConfig, Triplets
-from lapel.losses.contrastive import average
+from lapel.losses.contrastive import average, masked_average
 from lapel.losses.distances import IndicesTuple, References, compared, root
 from lapel.losses.triplet_sums import hinge_sum, soft_sum
 
@@ -48,7 +48,8 @@ class TripletLoss(nn.Module):
         squared, positive, negative = compared(embeddings, labels, references)
         distances = root(squared)
         if self.triplets is Triplets.hard:
-            return average(self._cost(self._hardest(distances, positive, negative)), self.reduction)
+            excess, valid = self._hardest(distances, positive, negative)
+            return masked_average(self._cost(excess), valid, self.reduction)
         semi_hard = self.triplets is Triplets.semi_hard
         add = soft_sum if self.soft else hinge_sum
         total, active, valid = add(distances, positive, negative, self.margin, semi_hard)
@@ -61,8 +62,8 @@ class TripletLoss(nn.Module):
         squared, positive, negative = compared(embeddings, labels, None)
         distances = root(squared)
         if self.triplets is Triplets.hard:
-            excess = self._hardest(distances, positive, negative)
-            return float((excess > 0).float().mean()) if len(excess) else 0.0
+            excess, valid = self._hardest(distances, positive, negative)
+            return float(((excess > 0) & valid).sum() / valid.sum().clamp_min(1))
         negatives = distances.masked_fill(~negative, torch.inf).sort(1).values
         nearer = torch.searchsorted(negatives, distances + self.margin).masked_fill(~positive, 0).sum()
         count = (positive.sum(1) * negative.sum(1)).sum()
@@ -96,9 +97,10 @@ class TripletLoss(nn.Module):
         to_positive, to_negative = (root((a - other).square().sum(1)) for other in (p, n))
         return to_positive - to_negative + self.margin
 
-    def _hardest(self, distances: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
-        """`d(a, p) - d(a, n) + margin` of the hardest triplet of each anchor that has one."""
+    def _hardest(self, distances: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+        """`d(a, p) - d(a, n) + margin` of each anchor's hardest triplet, and which of them have one: `[batch]` each."""
         farthest = distances.masked_fill(~positive, -torch.inf).amax(1)
         nearest = distances.masked_fill(~negative, torch.inf).amin(1)
         valid = positive.any(1) & negative.any(1)
-        return farthest[valid] - nearest[valid] + self.margin
+        excess = farthest.masked_fill(~valid, 0) - nearest.masked_fill(~valid, 0) + self.margin
+        return excess, valid

@@ -4,6 +4,7 @@ import platform
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from lapel.config.trainer import Accelerator, Precision
 from lapel.errors import LapelError
@@ -38,6 +39,11 @@ def choose_precision(precision: Precision, device: torch.device) -> Precision:
 def _cpu_has_bf16() -> bool:
     """Whether the CPU multiplies in bf16: with AVX-512's dot products (AMD from Zen 4 on, Intel) or Intel's tiles."""
     return CPUINFO.is_file() and not BF16_FLAGS.isdisjoint(CPUINFO.read_text().split())
+
+
+def on_device(here: Tensor, device: torch.device) -> Tensor:
+    """What lies in the machine's memory, on a device; nobody waits for it: to a GPU it goes from pinned memory."""
+    return here.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else here
 
 
 def describe(device: torch.device) -> str:

@@ -6,7 +6,7 @@ on does not depend on how many processes there are.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,10 @@ class Batch:
     number: int
     indices_tuple: tuple[np.ndarray, ...] | None
     images: Any = None
+
+    def pin_memory(self) -> "Batch":
+        """With images where a GPU can fetch them from; torch's loader calls it by this name."""
+        return replace(self, images=self.images.pin_memory()) if hasattr(self.images, "pin_memory") else self
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """The running mean of the weights (EMA), which is validated and exported in their place."""
 
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+import copy
+
+import torch
+from torch import Tensor, nn
 
 from lapel.encoders.encoder import Encoder
 
@@ -19,18 +21,31 @@ class AveragedWeights(nn.Module):
 
     def __init__(self, encoder: Encoder, losses: nn.ModuleDict, decay: float) -> None:
         super().__init__()
-        mean = get_ema_multi_avg_fn(decay)
-        self.means = AveragedModel(_together(encoder, losses), multi_avg_fn=mean, use_buffers=True)
+        self.decay = decay
+        self.means = nn.ModuleDict({"module": copy.deepcopy(_together(encoder, losses))})
         self.means.requires_grad_(requires_grad=False)
 
     @property
     def encoder(self) -> Encoder:
         """With the averaged weights."""
-        return self.means.module.get_submodule("encoder")  # type: ignore[return-value]
+        return self.means.get_submodule("module.encoder")  # type: ignore[return-value]
 
-    def update(self, encoder: Encoder, losses: nn.ModuleDict) -> None:
-        """Take in the weights after a step."""
-        self.means.update_parameters(_together(encoder, losses))
+    @torch.no_grad()
+    def update(self, encoder: Encoder, losses: nn.ModuleDict, steps: int) -> None:
+        """Take in the weights after a step.
+
+        Args:
+            encoder, losses: that have them.
+            steps: made so far. After the first there is nothing but its weights; torch's own `AveragedModel` counts on
+                the device, and waits for it.
+        """
+        means, latest = _floats(self.means["module"]), _floats(_together(encoder, losses))
+        torch._foreach_lerp_(means, latest, 1.0 if steps == 1 else 1 - self.decay)
+
+
+def _floats(module: nn.Module) -> list[Tensor]:
+    """Weights and statistics; a normalisation's count of batches, which nothing reads, is left as it is."""
+    return [each.detach() for each in (*module.parameters(), *module.buffers()) if each.is_floating_point()]
 
 
 def _together(encoder: Encoder, losses: nn.ModuleDict) -> nn.ModuleDict:

@@ -38,13 +38,35 @@ class GatherRows(torch.autograd.Function):
         return total[ctx.part], None, None
 
 
-def highest(number: int, device: torch.device) -> int:
-    """The highest number that any process has."""
-    if rank_and_ranks()[1] == 1:
-        return number
-    shared = torch.tensor(number, device=device)
-    dist.all_reduce(shared, dist.ReduceOp.MAX)
-    return int(shared)
+class Agreement:
+    """The highest numbers that any process has: what all of them must do after the same step.
+
+    With several processes an answer is that to the question before, so that nobody waits for the others, nor for what
+    the GPU still has to do: the numbers go over the network of the CPUs, beside the gradients.
+    """
+
+    def __init__(self) -> None:
+        self.group: Any = None
+        self.asked: tuple[Any, Tensor] | None = None
+
+    def highest(self, numbers: list[int]) -> list[int]:
+        """Of each number; 0 for the first question of several processes."""
+        if rank_and_ranks()[1] == 1:
+            return numbers
+        if self.group is None:
+            self.group = dist.new_group(backend="gloo")
+        answer = self.settled() or [0] * len(numbers)
+        shared = torch.tensor(numbers)
+        self.asked = dist.all_reduce(shared, dist.ReduceOp.MAX, group=self.group, async_op=True), shared
+        return answer
+
+    def settled(self) -> list[int]:
+        """The answer to the last question; empty where none is open."""
+        if self.asked is None:
+            return []
+        (work, shared), self.asked = self.asked, None
+        work.wait()
+        return shared.tolist()
 
 
 def share_buffers(module: nn.Module) -> None:

@@ -1,17 +1,16 @@
 """The LightningModule: one flat batch through one encoder, and the weighted sum of its objectives."""
 
+import logging
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from lapel import losses
 from lapel.catalog import Catalog
@@ -24,14 +23,15 @@ from lapel.encoders.trunks import frozen_except, recompute_blocks
 from lapel.errors import LapelError
 from lapel.images.augmentation import Augmentation
 from lapel.images.store import ImageStore
-from lapel.losses import IndicesTuple
+from lapel.machine.devices import on_device
 from lapel.retrieval import Scores, equal_pairs, rows_once, score
 from lapel.runs.checkpoint import LAPEL_KEY, told_of
 from lapel.sampling import Batch, Sampler, share
 from lapel.training import optimizers
 from lapel.training.averaging import AveragedWeights
+from lapel.training.batch_loss import BatchLoss, StepInput, StepValues, gathered, kept_buffers
 from lapel.training.course import Course, Phase
-from lapel.training.exchange import GatherRows, rank_and_ranks, share_buffers
+from lapel.training.exchange import rank_and_ranks, share_buffers
 
 # Streams of random numbers, apart from those of augmentation and sampling: what the network draws (dropout), which each
 # process does for its own images, and what losses and miners draw, which all do alike.
@@ -40,26 +40,10 @@ NETWORK_STREAM, LOSS_STREAM = 3, 4
 # The K of the recall@K and precision@K that are followed on val.
 VALIDATED_K = [1, 5, 10]
 
+# Passes on made-up images: a graph of kernels is taken from the second, and the third is the first that runs from it.
+WARM_UP = 3
 
-@dataclass(frozen=True)
-class StepValues:
-    """What a training step came to, on the device.
-
-    Args:
-        loss: of the global batch, with its gradient.
-        parts: each objective's, not weighted, by name.
-        raw, embeddings: `[batch, dimensions]` before and after normalisation.
-        items, categories: int64 `[batch]`.
-        indices: pairs or triplets that the sampler formed.
-    """
-
-    loss: Tensor
-    parts: dict[str, Tensor]
-    raw: Tensor
-    embeddings: Tensor
-    items: Tensor
-    categories: Tensor
-    indices: IndicesTuple
+logger = logging.getLogger(__name__)
 
 
 class SimilarityModule(pl.LightningModule):
@@ -94,18 +78,23 @@ class SimilarityModule(pl.LightningModule):
         self.averaged = None
         if config.optim.ema:
             self.averaged = AveragedWeights(self.encoder, self._losses(), config.optim.ema)
-        self.augmentation = Augmentation(config.augment, config.seed)
-        self.items = torch.from_numpy(catalog.linked_items).to(store.device)
-        self.categories = torch.from_numpy(catalog.categories).to(store.device)
-        self.step_values: StepValues | None = None
+        items, categories = (torch.from_numpy(each) for each in (catalog.linked_items, catalog.categories))
+        self.batch_loss = BatchLoss(
+            self.encoder,
+            self.objectives,
+            Augmentation(config.augment, config.seed, store.device),
+            items.to(store.device),
+            categories.to(store.device),
+            config.trainer.chunk,
+        )
+        self.step_values: StepValues | None = None  # of the latest batch
         self.steps_done = 0
         self.learning_rates: list[float] = []  # of the latest step, a group of weights each
         self.phase: Phase | None = None
         self._check_that_something_learns()
+        self.warm_up_seconds = 0.0
         if config.trainer.recompute:
             recompute_blocks(self.encoder.trunk)
-        if config.trainer.compile:
-            self.encoder.trunk.compile()
 
     def _losses(self) -> nn.ModuleDict:
         return nn.ModuleDict({name: objective.get_submodule("loss") for name, objective in self.objectives.items()})
@@ -133,27 +122,57 @@ class SimilarityModule(pl.LightningModule):
 
     # -------------------------------------------------------------------------------------------------- steps
 
+    def on_train_start(self) -> None:
+        """Compile, where that is asked for, on images that are made up: what is trained on is not yet touched."""
+        if not self.config.trainer.compile:
+            return
+        started = time.perf_counter()
+        self.batch_loss.compile()
+        batch = next(iter(_Rest(self)))
+        self._begin_stage(batch)
+        data, part = self.config.data, batch.part
+        images = torch.randint(256, (part.stop - part.start, data.channels, data.height, data.width))
+        given = self._on_device(batch, images.to(self.store.device, torch.uint8))
+        with kept_buffers(self):
+            for _ in range(WARM_UP):
+                with self.trainer.precision_plugin.train_step_context():
+                    loss = self.batch_loss(given).loss
+                loss.backward()
+        self.zero_grad()
+        if self.store.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.warm_up_seconds = time.perf_counter() - started
+        logger.info("compiled in %.1f s, ahead of the first step", self.warm_up_seconds)
+
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Begin a stage where the batch is its first, or the first one of a resume."""
         del batch_idx
-        self._seed(NETWORK_STREAM, batch.number, rank_and_ranks()[0])
+        torch.manual_seed(self._seed(NETWORK_STREAM, batch.number, rank_and_ranks()[0]))
+        self._begin_stage(batch)
+
+    def _begin_stage(self, batch: Batch) -> None:
         phase = self.course.phase(self.course.step(batch.number))
         if phase != self.phase:
             self.phase = phase
             self.encoder.freeze(self._frozen_in(phase))
+            self.batch_loss.size = None if phase.stage.size is None else list(phase.stage.size)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of the global batch."""
         del batch_idx
-        images = self.store.images_of(batch)
-        rows = torch.from_numpy(batch.rows).to(images.device)
-        epoch = batch.number // len(self.sampler)
-        images = self.augmentation(images, rows[batch.part], batch.number, epoch, batch.part.start)
-        raw = self._gather(self._encode(self._resized(images)), len(batch.rows))
-        if self.losses_draw:
-            self._seed(LOSS_STREAM, batch.number)
-        self.step_values = self._objectives(raw, batch)
+        self.step_values = self.batch_loss(self._on_device(batch, self.store.images_of(batch)))
         return self.step_values.loss
+
+    def _on_device(self, batch: Batch, images: Tensor) -> StepInput:
+        """A batch, on its way to the device."""
+        device = self.store.device
+        numbers = np.concatenate([[batch.number, batch.number // len(self.sampler)], batch.rows])
+        numbers = on_device(torch.from_numpy(numbers), device)
+        indices = batch.indices_tuple
+        if indices is not None:
+            indices = tuple(on_device(torch.from_numpy(each), device) for each in indices)
+        seed = self._seed(LOSS_STREAM, batch.number) if self.losses_draw else None
+        return StepInput(images, numbers[2:], batch.part.start, numbers[0], numbers[1], indices, seed)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """As Lightning's; then the running means take in the new weights."""
@@ -161,65 +180,11 @@ class SimilarityModule(pl.LightningModule):
         super().optimizer_step(*arguments, **options)
         self.steps_done += 1
         if self.averaged is not None:
-            self.averaged.update(self.encoder, self._losses())
+            self.averaged.update(self.encoder, self._losses(), self.steps_done)
 
-    def _seed(self, *key: int) -> None:
-        """Make torch's next draws a function of the run's seed and these numbers."""
-        torch.manual_seed(int(np.random.SeedSequence([self.config.seed, *key]).generate_state(1, np.uint64)[0] >> 1))
-
-    def _resized(self, images: Tensor) -> Tensor:
-        """uint8 images in the size of the stage."""
-        size = None if self.phase is None else self.phase.stage.size
-        if size is None or list(images.shape[2:]) == list(size):
-            return images
-        if images.device.type == "cpu":  # torch has antialiased uint8 kernels there alone
-            return F.interpolate(images, list(size), mode="bilinear", antialias=True)
-        smaller = F.interpolate(images.float(), list(size), mode="bilinear", antialias=True)
-        return smaller.round_().clamp_(0, 255).to(torch.uint8)
-
-    def _encode(self, images: Tensor) -> Tensor:
-        """Raw embeddings, in chunks whose activations are computed again for the gradient, where so configured.
-
-        The gradient of one pass at the memory of a chunk: Gao et al., "Scaling deep contrastive learning batch size
-        under memory limited setup", 2021 (GradCache), by torch's own recomputation.
-        """
-        chunk = self.config.trainer.chunk
-        if chunk is None or len(images) <= chunk:
-            return self.encoder.raw(images)
-        parts = [
-            checkpoint(self.encoder.raw, part, use_reentrant=False, context_fn=self._recomputing)
-            for part in images.split(chunk)
-        ]
-        return torch.cat(parts)
-
-    def _recomputing(self) -> tuple[Any, Any]:
-        return nullcontext(), kept_buffers(self.encoder)
-
-    def _objectives(self, raw: Tensor, batch: Batch) -> StepValues:
-        """The weighted losses, in fp32: differences of nearly equal distances do not survive bf16."""
-        rows = torch.from_numpy(batch.rows).to(raw.device)
-        indices = None
-        if batch.indices_tuple is not None:
-            indices = tuple(torch.from_numpy(each).to(raw.device) for each in batch.indices_tuple)
-        with torch.autocast(raw.device.type, enabled=False):
-            raw = raw.float()
-            embeddings = self.encoder.finish(raw)
-            items, categories = self.items[rows], self.categories[rows]
-            parts = {
-                name: objective(raw, embeddings, items, categories, indices)
-                for name, objective in self.objectives.items()
-            }
-            loss = torch.stack([self.objectives[name].weight * part for name, part in parts.items()]).sum()
-        detached = {name: part.detach() for name, part in parts.items()}
-        return StepValues(loss, detached, raw.detach(), embeddings.detach(), items, categories, indices)
-
-    def _gather(self, local: Tensor, total: int) -> Tensor:
-        """The rows of all processes, where there are several."""
-        rank, ranks = rank_and_ranks()
-        if ranks == 1:
-            return local
-        parts = [share(total, each, ranks) for each in range(ranks)]
-        return GatherRows.apply(local, [part.stop - part.start for part in parts], rank)
+    def _seed(self, *key: int) -> int:
+        """For torch's next draws: a function of the run's seed and these numbers."""
+        return int(np.random.SeedSequence([self.config.seed, *key]).generate_state(1, np.uint64)[0] >> 1)
 
     # ------------------------------------------------------------------------------------------------- stages
 
@@ -254,7 +219,7 @@ class SimilarityModule(pl.LightningModule):
         rows, query_positions, gallery_positions = rows_once(queries, gallery)
         part = share(len(rows), *rank_and_ranks())
         with torch.inference_mode():
-            embeddings = self._gather(embed(self.scored_encoder, self.store, rows[part]), len(rows))
+            embeddings = gathered(embed(self.scored_encoder, self.store, rows[part]), len(rows))
         if not torch.isfinite(embeddings).all():
             raise LapelError("training diverged: the embeddings of val are not finite; a lower optim.lr may help")
         found = embeddings[query_positions], embeddings[gallery_positions]
@@ -300,15 +265,3 @@ class _Rest:
     def __iter__(self) -> Iterator[Batch]:
         course = self.module.course
         return self.module.sampler.batches(self.module.steps_done * course.parts, course.total_batches)
-
-
-@contextmanager
-def kept_buffers(module: nn.Module) -> Iterator[None]:
-    """Undo what a second pass does to running statistics, which the first one has already taken in."""
-    before = [buffer.clone() for buffer in module.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, kept in zip(module.buffers(), before, strict=True):
-                buffer.copy_(kept)

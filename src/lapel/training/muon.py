@@ -106,7 +106,8 @@ class Muon(Optimizer):
     A step of a matrix is its momentum, orthogonalised. With `renorm` it is `lr` of the weight's length long, and the
     weight is then brought back to the length that it began with: what a normalisation follows does not feel its length,
     and steps turn it by the same angle all along. Without, as torch's own Muon has it: `max(1, rows / columns) ** 0.5`
-    times `lr`, and decay apart from the gradient.
+    times `lr`, and decay apart from the gradient; so are, but for the decay, steps of a weight that begins with zeros,
+    which would stay zeros at their length.
 
     Args:
         groups: as torch has them; those with `matrices`, a `Matrices` for each of their `params`, are Muon's.
@@ -185,10 +186,15 @@ class Muon(Optimizer):
             group: that it belongs to.
         """
         count, rows, columns = update.shape
+        update = update.reshape(weight.shape)
+        plain = max(1.0, rows / columns) ** 0.5
         if self.config.renorm:
             length = self.state[weight]["length"]
-            weight.add_(update.reshape(weight.shape) * (length * (-group["lr"] / (count * min(rows, columns)) ** 0.5)))
-            weight.mul_(length / weight.norm().clamp(min=LEAST))
+            began = length > 0
+            weight.sub_(
+                update * (group["lr"] * torch.where(began, length / (count * min(rows, columns)) ** 0.5, plain))
+            )
+            weight.mul_(torch.where(began, length / weight.norm().clamp(min=LEAST), 1.0))
         else:
             weight.mul_(1 - group["lr"] * group["weight_decay"])
-            weight.add_(update.reshape(weight.shape), alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
+            weight.add_(update, alpha=-group["lr"] * plain)

@@ -74,7 +74,6 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     started = time.perf_counter()
     module, device = prepare(config, rank, ranks)
     config = module.config
-    parameters = sum(each.numel() for each in module.encoder.parameters())
     last = folder / CHECKPOINTS / "last.ckpt"
     resumed = restored(config, module.catalog, last, folder, rank) if config.resume else None
     speed, interrupt, events = Speed(), Interrupt(), EventFiles(folder, config)
@@ -87,7 +86,7 @@ def fit(config: TrainConfig, folder: Path, rank: int = 0, ranks: int = 1) -> flo
     summary = folder / SUMMARY_FILE
 
     def summarize() -> None:
-        write_json(summary, _summary(config, keeper, speed, device, started, ranks, parameters))
+        write_json(summary, _summary(module, keeper, speed, device, started, ranks))
 
     if resumed is not None and resumed.undrawn:
         _draw_again(module, device, load_checkpoint(last), keeper, rank)
@@ -191,15 +190,10 @@ def _check_device(config: TrainConfig, device: torch.device) -> None:
 
 
 def _summary(
-    config: TrainConfig,
-    keeper: Keeper,
-    speed: Speed,
-    device: torch.device,
-    started: float,
-    ranks: int,
-    parameters: int,
+    module: SimilarityModule, keeper: Keeper, speed: Speed, device: torch.device, started: float, ranks: int
 ) -> dict[str, Any]:
     """What `train.json` says."""
+    config = module.config
     return {
         "name": config.name,
         "seed": config.seed,
@@ -207,6 +201,7 @@ def _summary(
         "monitored": keeper.best,
         "seconds": time.perf_counter() - started,
         "training_seconds": speed.seconds,
+        "warm_up_seconds": module.warm_up_seconds,
         "images_per_second": speed.images_per_second(),
         "images": speed.images,
         "steps": keeper.history[-1]["step"],
@@ -215,7 +210,7 @@ def _summary(
         **_end(config, keeper),
         "device": describe(device),
         "processes": ranks,
-        "parameters": parameters,
+        "parameters": sum(each.numel() for each in module.encoder.parameters()),
         "precision": choose_precision(config.trainer.precision, device).name,
         "versions": package_versions(),
         "python": platform.python_version(),

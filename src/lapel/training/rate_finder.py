@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from lapel.config.composing import to_plain
+from lapel.config.optim import MuonConfig
 from lapel.config.train import TrainConfig
 from lapel.errors import InterruptedTrainingError, LapelError
 from lapel.files.writing import write_yaml, written_whole
@@ -22,6 +23,7 @@ from lapel.runs.folder import RATES_FILE, claim_folder, new_folder, undone_on_er
 from lapel.sampling import Batch
 from lapel.training.callbacks.interrupt import Interrupt
 from lapel.training.module import SimilarityModule
+from lapel.training.optimizers import schedule
 from lapel.training.process import prepare
 from lapel.training.steps import run_steps
 
@@ -169,7 +171,10 @@ def find_lr(config: TrainConfig, folder: Path | None = None) -> float:
         suggested = swept.suggestion()
         write_yaml(folder / "config.yaml", to_plain(config))
         _write(swept, suggested, folder)
-    logger.info("suggested: optim.lr=%.2g; the curve is in %s", suggested, folder / "lr.png")
+    options = f"optim.lr={suggested:.2g}"
+    if isinstance(config.optim, MuonConfig):  # both rates were changed by the same factor
+        options += f" optim.matrix_lr={config.optim.matrix_lr * suggested / config.optim.lr:.2g}"
+    logger.info("suggested: %s; the curve is in %s", options, folder / "lr.png")
     return suggested
 
 
@@ -201,7 +206,7 @@ class RisingRates(Callback):
         self.rate = rate
         self.interrupt = interrupt
         self.wanted = rate * np.geomspace(LOWEST, HIGHEST, RATES)
-        self.factors: list[float] = []  # of each group of weights, beside the highest
+        self.factors: list[float] = []  # of each group of weights, beside `optim.lr`
         self.parts: list[float] = []  # losses of the batches of a step so far
         self.losses: list[float] = []
         self.mean, self.lowest = 0.0, math.inf
@@ -209,10 +214,11 @@ class RisingRates(Callback):
         self.task = self.progress.add_task("trying out rates", total=RATES)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Note how fast each group of weights learns beside the others."""
-        del pl_module
-        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
-        self.factors = [rate / max(rates) for rate in rates]
+        """Note how fast each group of weights learns beside `optim.lr`, whose schedule has begun."""
+        assert isinstance(pl_module, SimilarityModule)
+        first = pl_module.course.phases[0]
+        begun = self.rate * schedule(pl_module.config.optim, first.end - first.first)(0)
+        self.factors = [group["lr"] / begun for group in trainer.optimizers[0].param_groups]
         self.progress.start()
 
     def on_train_batch_start(
@@ -235,7 +241,7 @@ class RisingRates(Callback):
         self.parts.append(float(pl_module.step_values.loss.detach()))
         if not pl_module.course.ends_step(batch.number):
             return
-        if signal := self.interrupt.raised(pl_module):
+        if signal := self.interrupt.signal:
             raise InterruptedTrainingError("stopped by a signal: nothing is kept of what was tried", signal)
         value, self.parts = sum(self.parts) / len(self.parts), []
         trainer.should_stop = not math.isfinite(value) or self._diverges_with(value)

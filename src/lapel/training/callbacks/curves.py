@@ -12,10 +12,11 @@ from torch import Tensor
 from lapel.errors import LapelError
 from lapel.losses import root, same_label, squared_distances
 from lapel.sampling import Batch
+from lapel.training.batch_loss import StepValues
 from lapel.training.callbacks.events import EventFiles
 from lapel.training.callbacks.speed import Speed
 from lapel.training.callbacks.tags import LOSS
-from lapel.training.module import SimilarityModule, StepValues
+from lapel.training.module import SimilarityModule
 
 
 class Curves(Callback):
@@ -70,7 +71,9 @@ class Curves(Callback):
         values = pl_module.step_values
         assert values is not None
         step = pl_module.course.step(batch.number) + 1
-        self.recorded.append((step, {"total": values.loss.detach(), **values.parts}))
+        # Copies: a compiled step writes its values where it wrote the last one's.
+        losses = {"total": values.loss.detach(), **values.parts}
+        self.recorded.append((step, {name: value.clone() for name, value in losses.items()}))
         if values.loss.device.type == "cpu":  # elsewhere looking would hold up the device
             self.settle()
         if pl_module.course.ends_step(batch.number) and self.is_due(pl_module, step):

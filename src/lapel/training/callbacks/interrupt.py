@@ -10,7 +10,6 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
 from lapel.errors import AWAITED
-from lapel.training.exchange import highest
 
 # Seconds after which another Ctrl-C means that waiting for the end of the step takes too long.
 IMPATIENCE = 2.0
@@ -51,7 +50,3 @@ class Interrupt(Callback):
         """Give the signals back."""
         del trainer, pl_module, stage
         self._restore()
-
-    def raised(self, module: pl.LightningModule) -> int:
-        """The signal that any process got, 0 without one: all of them must stop after the same step."""
-        return highest(self.signal or 0, module.device)

@@ -23,7 +23,7 @@ from lapel.training.callbacks.interrupt import Interrupt
 from lapel.training.callbacks.pictures import Pictures
 from lapel.training.callbacks.speed import Speed
 from lapel.training.callbacks.tags import MONITORED
-from lapel.training.exchange import highest
+from lapel.training.exchange import Agreement
 from lapel.training.module import SimilarityModule
 
 logger = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ class Keeper(Callback):
         self.ended = False
         self.stuck = False  # ended before its last step, for want of a better score
         self.saved_at = time.monotonic()
+        self.agreement = Agreement()
 
     def state_dict(self) -> dict[str, Any]:
         """The validation history, which goes into checkpoints."""
@@ -82,29 +83,26 @@ class Keeper(Callback):
         if not pl_module.course.ends_step(batch.number):
             return
         steps = pl_module.steps_done
-        signalled = self.interrupt.raised(pl_module)
+        signalled, due = self.agreement.highest([self.interrupt.signal or 0, int(self._is_due())])
         if pl_module.course.ends_epoch(steps):
             self.speed.pause()
             self._end_epoch(trainer, pl_module, steps)
-        elif signalled or self._is_due(pl_module, steps):
+        elif signalled or due or (self.config.checkpoint_every and steps % self.config.checkpoint_every == 0):
             self.speed.pause()
             self._save(trainer, "last.ckpt")
         if signalled and not self.ended:
             self._leave(signalled, steps)
 
-    def _is_due(self, module: SimilarityModule, steps: int) -> bool:
-        """Whether a checkpoint is to be written after so many steps or minutes."""
-        every, minutes = self.config.checkpoint_every, self.config.checkpoint_minutes
-        if every and steps % every == 0:
-            return True
-        if minutes is None:
-            return False
-        return bool(highest(int(time.monotonic() - self.saved_at >= minutes * 60), module.device))
+    def _is_due(self) -> bool:
+        """Whether so many minutes have passed that a checkpoint is to be written."""
+        minutes = self.config.checkpoint_minutes
+        return minutes is not None and time.monotonic() - self.saved_at >= minutes * 60
 
     def _save(self, trainer: pl.Trainer, name: str) -> None:
         self.curves.settle()  # what is not finite must not be kept
         trainer.save_checkpoint(self.folder / name)
         self.saved_at = time.monotonic()
+        self.agreement.settled()  # the open question was whether this was due
 
     def _end_epoch(self, trainer: pl.Trainer, module: SimilarityModule, steps: int) -> None:
         self.curves.settle()  # a loss that is not finite tells more than the embeddings that come of it

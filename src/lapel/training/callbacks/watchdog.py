@@ -13,9 +13,10 @@ from lapel.config.watchdog import Action, WatchdogConfig
 from lapel.errors import LapelError
 from lapel.losses import Objective, TripletLoss
 from lapel.sampling import Batch
+from lapel.training.batch_loss import StepValues
 from lapel.training.callbacks.curves import Curves
 from lapel.training.callbacks.events import EventFiles
-from lapel.training.module import SimilarityModule, StepValues
+from lapel.training.module import SimilarityModule
 
 logger = logging.getLogger(__name__)
 
