@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lapel
+from lapel.config.composing import compose
 from lapel.config.optim import MuonConfig
+from lapel.encoders.encoder import build as build_encoder
+from lapel.training import optimizers
+from lapel.training.course import Course
 from lapel.training.muon import QUINTIC, Matrices, Muon, matrices_in, orthogonalised
 
 
@@ -77,6 +81,28 @@ def test_what_is_a_matrix() -> None:
         "attention.out_proj.weight": (1, 12, 12),
         "head.weight": (1, 5, 12),
     }
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], {"trunk", "head"}),
+        (["encoder.weights=learnt.pth"], {"head"}),
+        (["init=runs/before"], set()),
+        (["encoder.weights=learnt.pth", "init=runs/before", "optim.pretrained=true"], {"trunk", "head"}),
+    ],
+    ids=str,
+)
+def test_what_was_learnt_before_is_changed_by_adamw(options: list[str], expected: set[str]) -> None:
+    config = compose("train", ["encoder=resnet18", "data=wardrobe", "data.size=32", "optim=muon", *options])
+    encoder = build_encoder(config.encoder, config.data, config.variant.metric, with_weights=False)
+    optimizer, _ = optimizers.build(config, Course(config, 10), encoder, nn.ModuleDict())
+    assert isinstance(optimizer, Muon)
+    pairs = zip(optimizer.param_groups, optimizer.matrices, strict=True)
+    of_muon = {id(each) for group, matrices in pairs if matrices for each in group["params"]}
+    found = {name.split(".")[0] for name, each in encoder.named_parameters() if id(each) in of_muon}
+    assert found == expected
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(encoder.parameters()))
 
 
 def muon_of(weight: nn.Parameter, count: int = 1, decay: float = 0.0, **options: float | bool) -> Muon:

@@ -59,6 +59,7 @@ class TinyConfig(EncoderConfig):
 
     takes_any_size: ClassVar[bool] = True  # its convolutions pad: of one pixel they make one
 
+    mirror: bool = True
     widths: list[int] = option([32, 64, 128, 256], at_least=1)
     """Channels of the stem, then of each block, of which every one halves the resolution."""
     stride: int = option(2, at_least=1, at_most=8)
@@ -97,6 +98,11 @@ class TrunkConfig(EncoderConfig):
     @property
     def label(self) -> str:
         return self.name
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether it begins with weights that were learnt before."""
+        return self.weights != "none"
 
     def __post_init__(self) -> None:
         super().__post_init__()

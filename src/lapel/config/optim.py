@@ -90,15 +90,19 @@ class SGDConfig(OptimConfig):
 @choice("optim", "muon", build="lapel.training.muon:Muon")
 @dataclass
 class MuonConfig(OptimConfig):
-    """Muon (Jordan et al. 2024) for filters and matrices, AdamW for all else."""
+    """Muon (Jordan et al. 2024) for filters and matrices that begin at random, AdamW for all else."""
 
-    matrix_lr: float = option(0.05, above=0)
+    schedule: Schedule = Schedule.linear
+    warmup: float = option(0.1, at_least=0, at_most=1)
+    matrix_lr: float = option(0.04, above=0)
     """Learning rate of filters and matrices; with `renorm` the length of a step as a share of the weight's own."""
-    momentum: float = option(0.9, at_least=0, at_most=0.9999)
+    momentum: float = option(0.8, at_least=0, at_most=0.9999)
     """Share of the old momentum of filters and matrices in the new one."""
     nesterov: bool = True
     """Whether the gradient is taken where the momentum leads (Nesterov 1983)."""
     iterations: int = option(3, at_least=1, at_most=20)
     """Newton-Schulz iterations that make a step of a matrix orthogonal; 5 nearly so, 3 in less time."""
+    pretrained: bool = False
+    """Whether filters and matrices that were learnt before, by `encoder.weights` or `init`, are Muon's too."""
     renorm: bool = True
     """Whether filters and matrices keep the length that they began with; their decay has then nothing to do."""

@@ -109,7 +109,9 @@ class TrainConfig(CommandConfig):
                 size = "x".join(map(str, self.data.size))
                 raise LapelError(f"augment.{name}={reach}: must be at most {most} for data.size={size}")
         if isinstance(self.optim, MuonConfig) and self.trainer.strategy is DistributedStrategy.fsdp:
-            raise LapelError("optim=muon: is for whole matrices, and trainer.strategy=fsdp cuts them; use ddp")
+            raise LapelError(
+                "optim=muon: is for whole matrices, which trainer.strategy=fsdp cuts: optim=adamw, adam, sgd, or ddp"
+            )
         _check_given(self.variant, self.sampler)
         _check_objectives(self.variant, 0 if self.data.batch_size == AUTO else self.images_at_once)
         _check_stages(self.stages, self.data.size, self.encoder)

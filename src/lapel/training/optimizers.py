@@ -20,7 +20,7 @@ from lapel.config.trainer import Precision
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.trunks import layers
 from lapel.training.course import Course
-from lapel.training.muon import matrices_in
+from lapel.training.muon import Matrices, matrices_in
 
 # Parts of the network that are no layer of the trunk, in the place of a layer's depth.
 HEAD, LOSSES = -1, -2
@@ -35,7 +35,7 @@ def build(config: TrainConfig, course: Course, encoder: Encoder, losses: nn.Modu
         encoder, losses: whose weights are changed.
     """
     parts = _parts(config, encoder, losses)
-    kinds = _Kinds(config.optim, encoder)
+    kinds = _Kinds(config, encoder)
     groups, rates = [], []
     for depth, weights in parts.items():
         for group in kinds.groups_of(weights):
@@ -67,16 +67,16 @@ class _Kinds:
     """What weights are, beside where they are: each kind is a group of its own.
 
     Args:
-        config: of the optimizer.
+        config: of the run.
         encoder: whose weights they may be; those of losses are no matrices to Muon, a row of them is a class.
     """
 
-    def __init__(self, config: OptimConfig, encoder: Encoder) -> None:
-        self.config = config
-        self.matrices = matrices_in(encoder) if isinstance(config, MuonConfig) else {}
+    def __init__(self, config: TrainConfig, encoder: Encoder) -> None:
+        self.config = config.optim
+        self.matrices = _matrices_of_muon(config, encoder)
         norms = [each for each in encoder.modules() if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d)]
         # At the same rate as others they are no kind of their own.
-        self.norm_biases = {id(each.bias) for each in norms} if config.norm_bias_lr != 1 else set()
+        self.norm_biases = {id(each.bias) for each in norms} if config.optim.norm_bias_lr != 1 else set()
 
     def groups_of(self, weights: list[nn.Parameter]) -> Iterator[dict[str, Any]]:
         """Groups of weights, as torch has them."""
@@ -95,6 +95,21 @@ class _Kinds:
         ):
             if members:
                 yield {"params": members, "weight_decay": share, "lr": lr * factor}
+
+
+def _matrices_of_muon(config: TrainConfig, encoder: Encoder) -> dict[int, Matrices]:
+    """Those of an encoder by the `id` of their weight; a step of their own length would soon undo what was learnt."""
+    if not isinstance(config.optim, MuonConfig):
+        return {}
+    found = matrices_in(encoder)
+    if config.optim.pretrained:
+        return found
+    learnt: set[int] = set()
+    if isinstance(config.encoder, TrunkConfig) and config.encoder.pretrained:
+        learnt = {id(each) for each in encoder.trunk.parameters()}
+    if config.init is not None:
+        learnt = set(found)
+    return {key: matrices for key, matrices in found.items() if key not in learnt}
 
 
 def _parts(config: TrainConfig, encoder: Encoder, losses: nn.Module) -> dict[int, list[nn.Parameter]]:

@@ -124,8 +124,8 @@ def _vision_trunk(config: TrunkConfig, with_weights: bool) -> LibraryTrunk:
         # Published weights expect images standardised as they were in TensorFlow; online, torchvision sees to it.
         options = {
             "aux_logits": False,
-            "init_weights": with_weights and config.weights == "none",
-            "transform_input": config.weights != "none",
+            "init_weights": with_weights and not config.pretrained,
+            "transform_input": config.pretrained,
         }
     with _fetched(config) if online else nullcontext():
         model = models.get_model(config.name, weights="DEFAULT" if online else None, **options)
