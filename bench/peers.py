@@ -2,16 +2,16 @@
 
     python bench/peers.py [--seconds S] [--rounds N] [--threads N] [--only time|speed] [overrides of train.py]
 
-Each contender (`bench/contenders/`, whose modules say what each is, and of what source) is a process of its own with
-the same number of threads; one at a time works, the others wait. All see the same training part, lapel's, and are scored
-on the same val part by lapel's exact search, leave-one-out, in the metric of the contender: recall@1.
+Each contender (`bench/contenders/`, whose modules say what each is, and of what source) is a process of its own, whose
+memory can be told, with the same number of threads; one at a time works, the others wait. All see the same training
+part, lapel's, and are scored on the same val part by lapel's exact search, leave-one-out, in the contender's own metric.
 
 Time. The peers' schedules are those of their examples: they have no end, and are scored every eighth of an epoch, then
 every half, until the last target is reached or S seconds of training are used up. Scoring is not timed. lapel has a
 schedule for each target, `SCHEDULES`, which is run whole, between the rounds of the peers, and scored at its end alone.
 
-Speed. lapel's very network, batch size and, but for the row that says otherwise, loss; each trains some steps in turn, and
-medians count. lapel runs with its default optimizer, and with AdamW, which the others have.
+Speed. lapel's very network, batch size and, but for the row that says otherwise, loss; each trains some steps in turn,
+and medians count. lapel runs with its default optimizer, and with AdamW, which the others have.
 
 Each figure is one JSON object a line; a target that was not reached is null, and the note says how far it was.
 """
@@ -193,14 +193,8 @@ def time_rows(runs: dict[float, Standing], peers: dict[str, Standing]) -> Iterat
         schedule = f"lapel: {' '.join(SCHEDULES[target])}"
         for name, theirs in peers.items():
             note = "; ".join(filter(None, [schedule, ours.why_not(target), theirs.why_not(target)]))
-            yield row(
-                f"peers/time to recall@1 {target:.2f}",
-                "s",
-                ours.reached(target),
-                name,
-                theirs.reached(target),
-                note=note,
-            )
+            figure = f"peers/time to recall@1 {target:.2f}"
+            yield row(figure, "s", ours.reached(target), name, theirs.reached(target), note=note)
     longest = runs[max(runs)]
     best = max(each.best for each in runs.values())
     for name, theirs in peers.items():

@@ -4,6 +4,8 @@ Its ContrastiveLoss, with the margin and average of lapel's, beside torch's cros
 torchvision's data set and transforms are those of its examples. AdamW at torch's own rate of 0.001, as it stays.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from pytorch_metric_learning import distances, losses, reducers
@@ -32,7 +34,9 @@ class ContrastiveAndClassifier(nn.Module):
         assert pair.form is ContrastiveForm.bell
         distance = distances.LpDistance(normalize_embeddings=variant.metric is Metric.cosine, power=2)
         reducer = reducers.MeanReducer() if pair.reduction is Reduction.mean else reducers.AvgNonZeroReducer()
-        self.pairs = losses.ContrastiveLoss(0, pair.margin**2, distance=distance, reducer=reducer)
+        # Its margins are of squared distances here; they may be fractions, whatever its annotation says.
+        margins: Any = {"pos_margin": 0, "neg_margin": pair.margin**2}
+        self.pairs = losses.ContrastiveLoss(**margins, distance=distance, reducer=reducer)
         self.classifier = nn.Linear(dimensions, classes)
         self.weights = pair.weight, category.weight
         self.smoothing = category.smoothing
