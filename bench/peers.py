@@ -4,7 +4,7 @@
 
 Each contender (`bench/contenders/`, whose modules say what each is, and of what source) is a process of its own, whose
 memory can be told, with the same number of threads; one at a time works, the others wait. All see the same training
-part, lapel's, and are scored on the same val part by lapel's exact search, leave-one-out, in the contender's own metric.
+part, lapel's, and are scored on the same val part by lapel's exact search, leave-one-out, in their own metric.
 
 Time. The peers' schedules are those of their examples: they have no end, and are scored every eighth of an epoch, then
 every half, until the last target is reached or S seconds of training are used up. Scoring is not timed. lapel has a
@@ -57,7 +57,7 @@ SCHEDULES: dict[float, list[str]] = {
 COMMON = ["trainer.accelerator=cpu", "trainer.precision=fp32"]
 
 # Steps of a turn where speed is measured; val, which is not timed, is kept small.
-STEPS = 60
+STEPS = 40
 SPEED = [f"trainer.max_steps={STEPS}", "data.val_images=100"]
 WARM_UP = 3
 
@@ -266,7 +266,7 @@ def tell(message: str) -> None:
 def main() -> None:
     """Measure in turns, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="of training that each peer has")
+    parser.add_argument("--seconds", type=float, default=45.0, help="of training that each peer has")
     parser.add_argument("--rounds", type=int, default=3, help="in which speed is measured")
     parser.add_argument("--threads", type=int, default=available_cores(), help="of each contender")
     parser.add_argument("--only", choices=["time", "speed"], help="one of the two parts")
