@@ -13,7 +13,8 @@ schedule for each target, `SCHEDULES`, which is run whole, between the rounds of
 Speed. lapel's very network, batch size and, but for the row that says otherwise, loss; each trains some steps in turn,
 and medians count. lapel runs with its default optimizer, and with AdamW, which the others have.
 
-Each figure is one JSON object a line; a target that was not reached is null, and the note says how far it was.
+Each figure is one JSON object a line; a target that was not reached is null, and the note says how far it was. Where a
+contender fails, its rows say so, and the exit code is 1; where open-metric-learning cannot be installed, one line does.
 """
 
 import argparse
@@ -133,8 +134,8 @@ def lay_out(config: TrainConfig, folder: Path) -> tuple[np.ndarray, int]:
 # -------------------------------------------------------------------------------------------------- time
 
 
-def time_to_score(contest: Contest, budget: float) -> None:
-    """Measure, and print the rows."""
+def time_to_score(contest: Contest, budget: float) -> bool:
+    """Measure, and print the rows; whether all went well."""
     peers = {MNIST_EXAMPLE: "pml_mnist", PML: "pml_lapel", LIGHTNING: "plain_lightning", SIAMESE: "siamese_triplet"}
     pythons: dict[str, str | Path] = dict.fromkeys(peers, sys.executable)
     try:
@@ -157,6 +158,7 @@ def time_to_score(contest: Contest, budget: float) -> None:
             if left:
                 run_schedule(contest, left[0], runs[left.pop(0)])
     show(time_rows(runs, standings))
+    return not any(each.failed for each in [*runs.values(), *standings.values()])
 
 
 def take_turn(contest: Contest, contender: Contender, standing: Standing) -> None:
@@ -214,8 +216,8 @@ def time_rows(runs: dict[float, Standing], peers: dict[str, Standing]) -> Iterat
 # ------------------------------------------------------------------------------------------------- speed
 
 
-def speed(contest: Contest, rounds: int) -> None:
-    """Measure, and print the rows."""
+def speed(contest: Contest, rounds: int) -> bool:
+    """Measure, and print the rows; whether all went well."""
     own = {f"optim={optimizer}": ["lapel_run", *SPEED, *more] for optimizer, more in optimizers(contest).items()}
     peers = {PML: ["pml_lapel"], LIGHTNING: ["plain_lightning"], SEMI_HARD: ["pml_semihard"], LOADER: ["loader"]}
     found: dict[str, list[float]] = {name: [] for name in [*own, *peers]}
@@ -242,6 +244,7 @@ def speed(contest: Contest, rounds: int) -> None:
         for name in own
         for peer in peers
     )
+    return not any(each.failed for each in standings.values())
 
 
 def optimizers(contest: Contest) -> dict[str, list[str]]:
@@ -276,10 +279,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
         contest = Contest(Path(scratch).resolve(), given.threads, given.overrides)
-        if given.only != "speed":
-            time_to_score(contest, given.seconds)
-        if given.only != "time":
-            speed(contest, given.rounds)
+        well = given.only == "speed" or time_to_score(contest, given.seconds)
+        well = (given.only == "time" or speed(contest, given.rounds)) and well
+    sys.exit(0 if well else 1)
 
 
 if __name__ == "__main__":

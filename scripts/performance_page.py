@@ -29,6 +29,7 @@ from lapel.machine.devices import choose_device, choose_precision, describe
 from lapel.machine.provenance import git_commit, package_versions
 
 ROOT = Path(__file__).parents[1]
+BENCH = ROOT / "bench"
 PAGE = ROOT / "docs" / "performance.md"
 
 # Seconds of all benches together.
@@ -183,10 +184,17 @@ def machine() -> dict[str, str]:
         "instruction set": torch.backends.cpu.get_cpu_capability(),
         "precision": choose_precision(Precision.auto, device).name,
         "versions": ", ".join(f"{name} {found}" for name, found in package_versions().items()),
+        "in an environment of its own": ", ".join(of_oml()),
         "Python": platform.python_version(),
         "commit": git_commit() or "unknown",
         "date": datetime.now(UTC).date().isoformat(),
     }
+
+
+def of_oml() -> list[str]:
+    """What the environment that bench/peers.py makes is pinned to, by name."""
+    pins = (line.partition("==") for line in (BENCH / "oml-constraints.txt").read_text().splitlines())
+    return [f"{name} {found}" for name, _, found in pins if name in ("open-metric-learning", "numpy")]
 
 
 def processor() -> str:
