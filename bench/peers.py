@@ -20,6 +20,7 @@ contender fails, its rows say so, and the exit code is 1; where open-metric-lear
 import argparse
 import json
 import logging
+import signal
 import statistics
 import sys
 import tempfile
@@ -164,7 +165,7 @@ def time_to_score(contest: Contest, budget: float) -> bool:
 def take_turn(contest: Contest, contender: Contender, standing: Standing) -> None:
     """Train up to the next mark, and score."""
     with failing(standing):
-        standing.trained(contender.train(standing.next_turn()))
+        standing.trained(contender.train(standing.next_turn(), standing.left))
         standing.scored(contest.recall(contender))
         tell(f"{standing.name}: {standing.marks[-1][1]:.3f} after {standing.seconds:.0f} s")
 
@@ -276,6 +277,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of train.py, for lapel and for who trains its network")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # the scratch folder is to go
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch:
         contest = Contest(Path(scratch).resolve(), given.threads, given.overrides)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,9 @@ PAGE = ROOT / "docs" / "performance.md"
 
 # Seconds of all benches together.
 TOTAL = 25 * 60
+
+# Seconds that a bench has to tidy up when it is stopped.
+GRACE = 5.0
 
 BEGINNING = """# Performance
 
@@ -139,7 +143,7 @@ def run(bench: Bench) -> Outcome:
 
     def stop() -> None:
         late.set()
-        os.killpg(process.pid, signal.SIGKILL)  # with all that it has started
+        end(process)
 
     clock = threading.Timer(bench.seconds, stop)
     clock.start()
@@ -152,7 +156,7 @@ def run(bench: Bench) -> Outcome:
     finally:
         clock.cancel()
         if process.poll() is None:  # Ctrl-C comes here alone
-            os.killpg(process.pid, signal.SIGKILL)
+            end(process)
     outcome.seconds = time.monotonic() - started
     if late.is_set():
         outcome.problem = f"ran past its {bench.seconds:g} s and was stopped"
@@ -161,6 +165,15 @@ def run(bench: Bench) -> Outcome:
     if outcome.problem:
         print(f"make bench: {bench.command} {outcome.problem}", file=sys.stderr, flush=True)
     return outcome
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Stop a bench with all that it has started; it may tidy up first."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE)
 
 
 def take_in(outcome: Outcome, line: str) -> None:

@@ -55,7 +55,7 @@ def test_a_contender_trains_in_turns_and_ends_when_it_is_told(fake: Contender) -
     assert first.seconds > 0
     assert first.peak > 1
     assert fake.embed().tolist() == [[40.0] * 3] * 2
-    assert fake.train(1).images == 10
+    assert fake.train(1000, within=0).images == 10
     fake.end()
     assert fake.process.returncode == 0
     assert "a step" in fake.log.read_text()
@@ -74,7 +74,7 @@ def test_a_command_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 
 def test_embeddings_are_given_between_turns_alone(tmp_path: Path) -> None:
-    orders = [{"embed": str(tmp_path / "a.npy")}, {"train": 5}, {"embed": str(tmp_path / "b.npy")}]
+    orders = [{"embed": str(tmp_path / "a.npy")}, {"train": 5, "within": 60}, {"embed": str(tmp_path / "b.npy")}]
     said = io.StringIO()
     turns = Turns(io.StringIO("".join(json.dumps(each) + "\n" for each in orders)), said)
     assert turns.ready(lambda: np.ones((4, 2), np.float32), "cosine") == 5
@@ -173,11 +173,12 @@ def test_who_reached_what_is_told_by_the_first_mark_that_did() -> None:
     assert standing.why_not(0.88) == ""
 
 
-def test_the_last_turn_is_what_is_left_of_the_budget() -> None:
+def test_a_budget_that_is_used_up_ends_it() -> None:
     standing = Standing("slow", epoch=8000, budget=10)
     standing.trained(Turn(100, 8.0, 1.0))
-    assert standing.next_turn() == 25
-    standing.trained(Turn(25, 2.0, 1.0))
+    assert standing.left == 2
+    assert not standing.done(0.9)
+    standing.trained(Turn(25, 2.5, 1.0))
     assert standing.done(0.9)
 
 

@@ -17,6 +17,9 @@ BENCH = Path(__file__).parents[1]
 # Seconds that a contender has to end by itself when its input ends.
 PATIENCE = 10.0
 
+# Seconds of a turn that ends by its images alone.
+LONG = 1e9
+
 
 class FailedError(Exception):
     """A contender has ended where it should not have."""
@@ -74,9 +77,9 @@ class Contender:
         self.metric = self._answer()["metric"]
         self.setup = time.perf_counter() - started
 
-    def train(self, images: int) -> Turn:
-        """One turn, which ends with the step that reaches so many images."""
-        return Turn(**self._ask(train=images))
+    def train(self, images: int, within: float = LONG) -> Turn:
+        """One turn, which ends with the step that reaches so many images, or so many seconds."""
+        return Turn(**self._ask(train=images, within=within))
 
     def embed(self) -> np.ndarray:
         """float32 `[images, dimensions]`: the embeddings of val."""

@@ -42,15 +42,17 @@ class Standing:
         self.marks.append((self.seconds, recall))
 
     def next_turn(self) -> int:
-        """Images of the next turn: up to the next mark, or what is left of the budget."""
-        wanted = self.epoch * (EARLY if self.images < self.epoch else LATER)
-        if self.seconds:
-            wanted = min(wanted, (self.budget - self.seconds) * self.images / self.seconds)
-        return max(1, round(wanted))
+        """Images of the next turn, which goes up to the next mark."""
+        return round(self.epoch * (EARLY if self.images < self.epoch else LATER))
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are left."""
+        return self.budget - self.seconds
 
     def done(self, last: float) -> bool:
         """Whether it has reached the last target, has used its budget up, or has failed."""
-        return bool(self.failed) or self.seconds >= self.budget or self.reached(last) is not None
+        return bool(self.failed) or self.left <= 0 or self.reached(last) is not None
 
     def reached(self, target: float) -> float | None:
         """Seconds of training at the first mark with so much recall@1; None where there is none."""

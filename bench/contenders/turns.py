@@ -2,9 +2,9 @@
 
 Orders come by standard input and answers go by standard output, one JSON object a line:
 
-    (once set up)        {"ready": true, "metric": "cosine"}
-    {"train": 6875}      {"images": 6912, "seconds": 4.2, "peak": 612.5}
-    {"embed": "a.npy"}   {"embedded": 5000}
+    (once set up)                    {"ready": true, "metric": "cosine"}
+    {"train": 6875, "within": 30}    {"images": 6912, "seconds": 4.2, "peak": 612.5}
+    {"embed": "a.npy"}               {"embedded": 5000}
 
 The end of the input ends the contender. This module needs nothing but numpy: contenders of other environments use it.
 """
@@ -33,7 +33,7 @@ class Turns:
         self.answers = answers
         self.embed: Callable[[], np.ndarray] | None = None
         self.asked = self.images = 0
-        self.started = 0.0
+        self.within = self.started = 0.0
 
     @classmethod
     def of_this_process(cls) -> "Turns":
@@ -66,7 +66,7 @@ class Turns:
                 np.save(order["embed"], embeddings)
                 self._tell(embedded=len(embeddings))
                 continue
-            self.asked, self.images = order["train"], 0
+            self.asked, self.within, self.images = order["train"], order["within"], 0
             self.started = time.perf_counter()
             return self.asked
         raise SystemExit(0)
@@ -74,8 +74,9 @@ class Turns:
     def step(self, images: int) -> None:
         """A step is made, of so many images; where it was the turn's last one, wait for the next turn."""
         self.images += images
-        if self.images >= self.asked:
-            self.answer(self.images, time.perf_counter() - self.started)
+        seconds = time.perf_counter() - self.started
+        if self.images >= self.asked or seconds >= self.within:
+            self.answer(self.images, seconds)
             self.wait()
 
     def answer(self, images: int, seconds: float, **more: Any) -> None:
