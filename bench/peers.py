@@ -229,8 +229,7 @@ def speed(contest: Contest, rounds: int) -> bool:
         for name, arguments in {**own, **peers}.items():
             with failing(standings[name]):
                 working[name] = stack.enter_context(contest.contender(*arguments))
-                if name in peers:
-                    working[name].train(WARM_UP * batch)
+                working[name].train(WARM_UP * batch)  # of lapel a whole run
         for number in range(rounds):
             for name, contender in working.items():
                 if standings[name].failed:

@@ -90,7 +90,7 @@ class Outcome:
 BENCHES = {
     "peers": Bench(
         ["bench/peers.py"],
-        780,
+        870,
         "Fashion-MNIST as users of other libraries train on it: seconds of training until recall@1 on val is reached, "
         "seconds an epoch, memory, and images/s with lapel's own network.",
     ),
@@ -107,7 +107,7 @@ BENCHES = {
     ),
     "retrieval": Bench(
         ["bench/retrieval.py", "10k_map_at_r", "60k_recall", "60k_map_at_r", "1m_recall"],
-        330,
+        260,
         "Exact search and its scores, and the memory they take above the embeddings.",
     ),
     "data": Bench(["bench/data.py"], 60, "Getting 4,000 photos of 400x300 ready for training at 80x60."),

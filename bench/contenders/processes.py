@@ -11,8 +11,13 @@ from typing import Any
 
 import numpy as np
 
-# Where `contenders` is imported from.
-BENCH = Path(__file__).parents[1]
+import lapel
+
+# Where `contenders` is imported from, and lapel: wherever a contender works, it is the driver's.
+SOURCES = [str(Path(__file__).parents[1]), str(Path(lapel.__file__).resolve().parents[1])]
+
+# Most characters of what a contender said last that are told where it fails.
+LAST_WORDS = 200
 
 # Seconds that a contender has to end by itself when its input ends.
 PATIENCE = 10.0
@@ -60,7 +65,7 @@ class Contender:
         folder.mkdir(parents=True)
         self.folder = folder
         self.log = folder / "said.txt"
-        paths = os.pathsep.join(filter(None, [str(BENCH), os.environ.get("PYTHONPATH")]))
+        paths = os.pathsep.join(filter(None, [*SOURCES, os.environ.get("PYTHONPATH")]))
         environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         started = time.perf_counter()
@@ -114,7 +119,8 @@ class Contender:
         if not line:
             self.process.wait()
             said = self.log.read_text(errors="replace").split("\n")
-            raise FailedError(" ".join(" ".join(said).split()[-40:]) or f"exit code {self.process.returncode}")
+            last = next((line.strip() for line in reversed(said) if line.strip()), "")
+            raise FailedError(last[:LAST_WORDS] or f"exit code {self.process.returncode}")
         return json.loads(line)
 
 
