@@ -2,6 +2,7 @@
 # make test    sets everything up, checks style and mistakes, runs the tests, and tells which share of the lines they reach
 # make test-all  likewise, with types and the slow tests: real trainings, every format, kills, browsers, the docs' commands
 # make fuzz    random photos, tables, trees and archives, many more than test-all makes
+# make bench   runs bench/, in 25 minutes, and writes docs/performance.md; make bench ARGS="losses" some of it, and no page
 # make docs    docs/options.md, written anew
 #
 # make train ARGS="seed=1 variant=triplet" passes overrides to train.py; make test ARGS="-k index" options to pytest.
@@ -16,7 +17,7 @@ REACHED := .venv/.reached.json
 AT_LEAST := $(if $(ARGS),,--fail-under 90)
 PYTHON_FILES := src tests bench scripts conf train.py evaluate.py export.py
 
-.PHONY: train test test-all fuzz style lint format docs clean
+.PHONY: train test test-all fuzz bench style lint format docs clean
 
 train: $(READY)
 	@.venv/bin/python scripts/quickstart.py $(ARGS)
@@ -30,6 +31,9 @@ test-all: lint
 
 fuzz: $(READY_DEV)
 	@LAPEL_FUZZ=full .venv/bin/python -m pytest -m slow tests/test_fuzz.py $(EVERY_CORE) $(ARGS)
+
+bench: $(READY)
+	@.venv/bin/python scripts/performance_page.py $(ARGS)
 
 style: $(READY_DEV)
 	@.venv/bin/ruff check $(PYTHON_FILES)
@@ -56,4 +60,4 @@ $(READY_DEV): pyproject.toml constraints.txt scripts/setup.sh
 	@touch .venv/.ready-$(ACCELERATOR) $@
 
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oml build dist .pytest_cache .ruff_cache .hypothesis

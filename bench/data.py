@@ -1,6 +1,8 @@
 """Getting a data set of photos ready: `lapel-data prepare`, against a bare parallel Pillow loop over the same files.
 
-    python bench/data.py data=fashion_product data.root=FOLDER [overrides of lapel-data]
+    python bench/data.py [data=fashion_product data.root=FOLDER] [overrides of lapel-data]
+
+Where no data is named, photos are drawn, of 400x300 pixels, ten for each of 400 items.
 
 The bare loop decodes every photo to RGB on all cores and throws it away. `prepare` starts from an empty cache, in a
 process of its own, from the start of Python on; then it is asked again. Memory is that of the process and its workers,
@@ -22,6 +24,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from lapel import datasets
@@ -32,13 +35,14 @@ from lapel.photos.tree import LocatedFiles
 
 ROUNDS = 3
 CHUNK = 256
+DRAWN_ITEMS, DRAWN_VIEWS = 400, 10
 PREPARE = [sys.executable, "-c", "from lapel.commands.data import main; main()", "prepare"]
 
 
 def main() -> None:
     """Measure, then print."""
-    overrides = sys.argv[1:]
     with tempfile.TemporaryDirectory() as scratch:
+        overrides = sys.argv[1:] or drawn_photos(Path(scratch) / "photos")
         files = photo_files(overrides, Path(scratch) / "listing")
         shutil.rmtree(Path(scratch) / "listing")
         bare, first, again = [], [], []
@@ -53,6 +57,17 @@ def main() -> None:
     tell(f"data/{name}/prepare", statistics.median(first), "s", "bare Pillow loop", statistics.median(bare))
     tell(f"data/{name}/prepare again", statistics.median(again), "s", "a second", 1.0)
     tell(f"data/{name}/prepare, memory", memory, "MB", "1.5 GB", 1500.0)
+
+
+def drawn_photos(folder: Path) -> list[str]:
+    """Draw photos of smooth noise, each another one; what lapel-data is told of them."""
+    generator = np.random.default_rng(0)
+    for item in range(DRAWN_ITEMS):
+        (folder / str(item)).mkdir(parents=True)
+        for view in range(DRAWN_VIEWS):
+            grains = generator.integers(0, 256, (16, 12, 3), dtype=np.uint8)
+            Image.fromarray(grains).resize((300, 400), Image.Resampling.BICUBIC).save(folder / f"{item}/{view}.jpg")
+    return ["data=folder", f"data.root={folder}", "data.size=80x60"]
 
 
 def tell(name: str, value: float, unit: str, peer: str, peer_value: float) -> None:
