@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import few_fast
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -19,7 +21,7 @@ from lapel.config.evaluation import Checkpoint, EvaluateConfig
 from lapel.config.export import ExportConfig
 from lapel.config.variant import Metric
 from lapel.encoders.encoder import Average, GeneralizedMean, Maximum, build
-from lapel.encoders.trunks import LibraryTrunk, PointwiseConv2d, SmallMapConv2d, TinyTrunk, build_trunk
+from lapel.encoders.trunks import LibraryTrunk, PatchConv2d, PointwiseConv2d, SmallMapConv2d, TinyTrunk, build_trunk
 from lapel.errors import LapelError
 from lapel.runs.checkpoint import open_run
 
@@ -71,12 +73,27 @@ def test_strided_pointwise_convolutions_stay_what_they_are(batch: int, height: i
         torch.testing.assert_close(found, expected)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    batch=st.integers(1, 5), inputs=st.integers(1, 9), outputs=st.integers(1, 9),
+    height=st.integers(1, 9), width=st.integers(1, 9),
+)  # fmt: skip
+def test_patches_are_those_of_a_convolution(batch: int, inputs: int, outputs: int, height: int, width: int):
+    quick = PatchConv2d(inputs, outputs).double()
+    plain = nn.Sequential(nn.ZeroPad2d((0, width % 2, 0, height % 2)), nn.Conv2d(inputs, outputs, 2, 2, bias=False))
+    plain = plain.double()
+    plain[1].weight = quick.weight
+    images = torch.randn(batch, inputs, height, width, dtype=torch.float64)
+    for found, expected in zip(gradients(quick, images), gradients(plain, images), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_a_small_encoder_has_right_gradients_for_any_batch():
     """oneDNN computes strided convolutions of few channels by code of their own, one of which was wrong."""
     for batch in (3, 15, 33):
         torch.manual_seed(0)
         # Running statistics: no batch is too small for them.
-        trunk = TinyTrunk([8, 16, 32, 32], 3, stride=2, residual=1).eval()
+        trunk = TinyTrunk([8, 16, 32, 32], 3, stride=2, residual=2).eval()
         images = torch.randn(batch, 3, 16, 16)
         wide = copy.deepcopy(trunk).double()
         expected = gradients(wide, images.double())

@@ -64,7 +64,7 @@ class TinyConfig(EncoderConfig):
     """Channels of the stem, then of each block, of which every one halves the resolution."""
     stride: int = option(2, at_least=1, at_most=8)
     """Step of the stem: 2 for images of about 28x28, 4 for twice that; 1 sees more, at four times the work."""
-    residual: int = option(1, at_least=0)
+    residual: int = option(2, at_least=0)
     """Further convolutions, each added to what it is given, of every block but the first and the last."""
 
     def __post_init__(self) -> None:

@@ -45,7 +45,7 @@ class TrainerConfig(Options):
     precision: Precision = Precision.auto
     """Number format in training; for auto bf16 where the hardware computes in it, else fp32. That is CUDA from Ampere
     on, and CPUs with AVX512-BF16 or AMX. fp16 is for GPUs alone; its loss is scaled against underflow."""
-    max_epochs: int = option(7, at_least=1)
+    max_epochs: int = option(8, at_least=1)
     """Epochs of training, where there are no stages, which have epochs of their own."""
     max_steps: int | None = option(None, at_least=1)
     """Stop after this many optimizer steps, if that comes before `max_epochs`."""

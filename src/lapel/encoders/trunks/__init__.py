@@ -4,13 +4,14 @@ from lapel.config.choices import build, kind_of
 from lapel.config.data import DataConfig
 from lapel.config.encoder import EncoderConfig
 from lapel.encoders.trunks.base import Trunk
-from lapel.encoders.trunks.convolutions import PointwiseConv2d, SmallMapConv2d
+from lapel.encoders.trunks.convolutions import PatchConv2d, PointwiseConv2d, SmallMapConv2d
 from lapel.encoders.trunks.libraries import LibraryTrunk
 from lapel.encoders.trunks.parts import frozen_except, frozen_modules, layers, recompute_blocks
 from lapel.encoders.trunks.tiny import TinyTrunk
 
 __all__ = [
     "LibraryTrunk",
+    "PatchConv2d",
     "PointwiseConv2d",
     "SmallMapConv2d",
     "TinyTrunk",
