@@ -2,9 +2,10 @@
 
     python bench/training.py [overrides of train.py]
 
-Both run in this process, in turns, on the same network, batch shape, precision and number of threads; the medians are
-printed as one JSON object. `fit` includes sampling, gathering, augmentation, losses, logging and the progress bar. A
-turn has as many steps as take about a quarter of a minute; the val part, which is not timed, is kept small.
+Both run in this process, in turns, on the same network, batch shape, precision, optimizer and number of threads, both
+compiled where `trainer.compile=true`; the medians are printed as one JSON object. `fit` includes sampling, gathering,
+augmentation, losses, logging and the progress bar. A turn has as many steps as take about a quarter of a minute; the
+val part, which is not timed, is kept small.
 """
 
 import json
@@ -18,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from lapel.commands.hydra_app import quoted_arguments
 from lapel.config.composing import compose
@@ -27,7 +29,8 @@ from lapel.config.trainer import Precision
 from lapel.encoders.encoder import build
 from lapel.machine.cores import available_cores
 from lapel.machine.devices import choose_device, choose_precision
-from lapel.training import fit
+from lapel.training import fit, optimizers
+from lapel.training.course import Course
 
 ROUNDS = 5
 SECONDS = 15.0
@@ -76,18 +79,25 @@ def ready_batches(config: TrainConfig, device: torch.device, steps: int) -> floa
     """Images/s of forward, a mean loss, backward and step on one batch that lies ready on the device."""
     data = config.data
     encoder = build(config.encoder, data, config.variant.metric).to(device).train()
-    optimizer = torch.optim.AdamW([each for each in encoder.parameters() if each.requires_grad], lr=1e-3, fused=True)
+    optimizer, _ = optimizers.build(config, Course(config, WARM_UP + steps), encoder, nn.ModuleDict())
     batch = torch.randn(data.batch_size, data.channels, data.height, data.width, device=device)
     autocast = choose_precision(config.trainer.precision, device) is Precision.bf16
+
+    def loss_of(images: Tensor) -> Tensor:
+        features = encoder.trunk(images)
+        pooled = encoder.pool(features) if features.dim() == 4 else features
+        return encoder.head(pooled).float().mean()
+
+    if config.trainer.compile:
+        loss_of = torch.compile(loss_of, mode="reduce-overhead" if device.type == "cuda" else None)
     started = 0.0
     for step in range(WARM_UP + steps):
         if step == WARM_UP:
             synchronize(device)
             started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            features = encoder.trunk(batch)
-            pooled = features.mean(dim=(2, 3)) if features.dim() == 4 else features
-            loss = encoder.head(pooled).float().mean()
+            torch.compiler.cudagraph_mark_step_begin()
+            loss = loss_of(batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

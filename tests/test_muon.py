@@ -91,7 +91,6 @@ def test_what_is_a_matrix() -> None:
         (["init=runs/before"], set()),
         (["encoder.weights=learnt.pth", "init=runs/before", "optim.pretrained=true"], {"trunk", "head"}),
     ],
-    ids=str,
 )
 def test_what_was_learnt_before_is_changed_by_adamw(options: list[str], expected: set[str]) -> None:
     config = compose("train", ["encoder=resnet18", "data=wardrobe", "data.size=32", "optim=muon", *options])
@@ -227,6 +226,8 @@ def test_what_has_no_gradient_stays_and_a_checkpoint_goes_on_exactly() -> None:
     [["optim.ema=0.5"], ["trainer.accumulate=2"], ["trainer.precision=bf16"], ["optim.clip=1"], ["optim.renorm=false"]],
 )
 def test_a_training_learns_with_it(options: list[str], working_folder: Path) -> None:
-    lapel.train(lapel.compose("train", [*TINY, "optim=muon", "trainer.max_epochs=12", *options]), working_folder / "run")
+    lapel.train(
+        lapel.compose("train", [*TINY, "optim=muon", "trainer.max_epochs=12", *options]), working_folder / "run"
+    )
     losses = [each["loss"] for each in json.loads((working_folder / "run" / "train.json").read_text())["history"]]
     assert losses[-1] < 0.9 * losses[0]

@@ -24,6 +24,7 @@ from lapel.files.writing import write_json
 from lapel.images.store import open_store
 from lapel.machine.cores import available_cores
 from lapel.machine.devices import choose_device, choose_precision, describe
+from lapel.machine.memory import keep_freed_memory
 from lapel.machine.provenance import git_commit, package_versions
 from lapel.retrieval.findable import matches_of_queries
 from lapel.runs.checkpoint import load_checkpoint
@@ -135,6 +136,7 @@ def prepare(config: TrainConfig, rank: int = 0, ranks: int = 1) -> tuple[Similar
     """
     device = choose_device(config.trainer.accelerator, int(os.environ.get("LOCAL_RANK", rank)) if ranks > 1 else rank)
     _check_device(config, device)
+    keep_freed_memory()
     torch.set_num_threads(config.trainer.threads or max(1, available_cores() // processes_here(ranks)))
     pl.seed_everything(config.seed, verbose=False)
     encoder = _encoder(config)  # ahead of the data: decoding may take an hour, and a size that does not fit no second
