@@ -111,7 +111,11 @@ BENCHES = {
         "Exact search and its scores, and the memory they take above the embeddings.",
     ),
     "data": Bench(["bench/data.py"], 60, "Getting 4,000 photos of 400x300 ready for training at 80x60."),
-    "gpu": Bench(["bench/gpu.py"], 100, "The recall@1 on test that five seconds of training on one GPU allow, and the floor of a step."),
+    "gpu": Bench(
+        ["bench/gpu.py"],
+        100,
+        "The recall@1 on test after five seconds of training on one GPU, and the floor of a step.",
+    ),
 }
 
 

@@ -147,7 +147,7 @@ class Before(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """As the encoder's."""
-        return self.encoder.finish(self.encoder.raw(self.preprocess.fit(images)))
+        return self.encoder.finish(self.encoder.unfinished(images))
 
 
 @pytest.mark.parametrize("invert", list(Invert))

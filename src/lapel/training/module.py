@@ -89,7 +89,7 @@ class SimilarityModule(pl.LightningModule):
         )
         self.step_values: StepValues | None = None  # of the latest batch
         self.steps_done = 0
-        self.learning_rates: list[float] = []  # of the latest step, a group of weights each
+        self.learning_rates: dict[str, list[float]] = {}  # of the latest step
         self.phase: Phase | None = None
         self._check_that_something_learns()
         self.warm_up_seconds = 0.0
@@ -176,7 +176,7 @@ class SimilarityModule(pl.LightningModule):
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """As Lightning's; then the running means take in the new weights."""
-        self.learning_rates = [group["lr"] for group in self.trainer.optimizers[0].param_groups]
+        self.learning_rates = optimizers.learning_rates(self.trainer.optimizers[0])
         super().optimizer_step(*arguments, **options)
         self.steps_done += 1
         if self.averaged is not None:

@@ -20,7 +20,7 @@ from lapel.config.trainer import Precision
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.trunks import layers
 from lapel.training.course import Course
-from lapel.training.muon import Matrices, matrices_in
+from lapel.training.muon import Matrices, Muon, matrices_in
 
 # Parts of the network that are no layer of the trunk, in the place of a layer's depth.
 HEAD, LOSSES = -1, -2
@@ -110,6 +110,16 @@ def _matrices_of_muon(config: TrainConfig, encoder: Encoder) -> dict[int, Matric
     if config.init is not None:
         learnt = set(found)
     return {key: matrices for key, matrices in found.items() if key not in learnt}
+
+
+def learning_rates(optimizer: Optimizer) -> dict[str, list[float]]:
+    """Of each group of weights, by the option that it follows: `lr`, or what Muon changes `matrix_lr`."""
+    groups = optimizer.param_groups
+    matrices = optimizer.matrices if isinstance(optimizer, Muon) else [None] * len(groups)
+    found: dict[str, list[float]] = {}
+    for group, of_muon in zip(groups, matrices, strict=True):
+        found.setdefault("lr" if of_muon is None else "matrix_lr", []).append(group["lr"])
+    return found
 
 
 def _parts(config: TrainConfig, encoder: Encoder, losses: nn.Module) -> dict[int, list[nn.Parameter]]:

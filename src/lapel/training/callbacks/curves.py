@@ -147,10 +147,10 @@ def _mean(values: list[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _rates(rates: list[float]) -> dict[str, float]:
-    """The highest of all groups of weights, and the lowest where it differs."""
-    highest, lowest = max(rates), min(rates)
-    return {"optim/lr": highest} | ({"optim/lr_lowest": lowest} if lowest < highest else {})
+def _rates(rates: dict[str, list[float]]) -> dict[str, float]:
+    """The highest of the groups of weights that follow an option, and the lowest where it differs."""
+    found = {f"optim/{name}": max(each) for name, each in rates.items()}
+    return found | {f"optim/{name}_lowest": min(each) for name, each in rates.items() if min(each) < max(each)}
 
 
 def pair_distances(values: StepValues) -> dict[str, float]:

@@ -21,6 +21,8 @@ SENTENCES = {
     "have collapsed.",
     "optim/lr": "Learning rate; of several groups of weights, the highest.",
     "optim/lr_lowest": "The lowest learning rate of all groups of weights.",
+    "optim/matrix_lr": "Learning rate of the filters and matrices that Muon changes; of several groups, the highest.",
+    "optim/matrix_lr_lowest": "The lowest learning rate of the filters and matrices that Muon changes.",
     "speed/images_per_second": "Images trained on a second, since the point before; validation is left out.",
 }
 
