@@ -17,7 +17,7 @@ DRIVER = Path(__file__).parent / "recorded_training.py"
 OPTIONS = [
     "data=wardrobe", "data.items=40", "data.views=5", "data.size=32", "data.batch_size=33", "sampler.images=3",
     "encoder=trunk", "encoder.name=test_vit", "encoder.embedding=16", "augment=photo", "trainer=cpu",
-    "trainer.precision=fp32",
+    "trainer.precision=fp32", "optim=adamw",
     "trainer.threads=1", "trainer.max_steps=3", "optim.lr=1e-9", "optim.schedule=constant", "optim.weight_decay=0",
 ]  # fmt: skip
 

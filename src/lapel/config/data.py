@@ -96,7 +96,7 @@ class FashionMnistConfig(DataConfig):
     """Fashion-MNIST (Xiao et al. 2017): 70,000 grey images of 28x28 in 10 classes; an item is its own category."""
 
     batch_size: Any = option(256, at_least=2)
-    val_images: int = option(5000, at_least=10, at_most=50000)
+    val_images: int = option(2000, at_least=10, at_most=50000)
     """Images of the training part kept for validation, the same number of each class."""
     download: bool = option(True, how=True)
     """Fetch the files when they are neither in `data.root` nor in Debian's package folder."""

@@ -40,7 +40,8 @@ class AveragedWeights(nn.Module):
                 the device, and waits for it.
         """
         means, latest = _floats(self.means["module"]), _floats(_together(encoder, losses))
-        torch._foreach_lerp_(means, latest, 1.0 if steps == 1 else 1 - self.decay)
+        share = 1.0 if steps == 1 else 1 - self.decay
+        torch._foreach_lerp_(means, latest, share)  # type: ignore[reportPrivateImportUsage]
 
 
 def _floats(module: nn.Module) -> list[Tensor]:
