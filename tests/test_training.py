@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,3 +192,14 @@ def test_one_cycle_rises_and_falls() -> None:
     assert factors[:26] == sorted(factors[:26])
     assert factors[25:] == sorted(factors[25:], reverse=True)
     assert all(OneCycle(steps, warmup)(step) <= 1 for steps in (1, 2) for warmup in (0, 0.5, 1) for step in (0, 1, 2))
+
+
+def test_a_checkpoint_of_another_net_is_told(trained_run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(trained_run, tmp_path / "copy"))
+    checkpoint = torch.load(copy / "checkpoints" / "best.ckpt", weights_only=True)
+    state = checkpoint["state_dict"]
+    state["encoder.head.weight"] = state["encoder.head.weight"][:, :-1]
+    state["encoder.former"] = state.pop("encoder.head.bias")
+    torch.save(checkpoint, copy / "checkpoints" / "best.ckpt")
+    with pytest.raises(LapelError, match=r"best\.ckpt: does not hold .*: 3 weights differ, the first is head\.weight;"):
+        open_run(str(copy), Checkpoint.best).encoder()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lapel import datasets
 from lapel.catalog import Catalog
@@ -15,7 +16,7 @@ from lapel.config.evaluation import Checkpoint
 from lapel.config.train import TrainConfig
 from lapel.encoders.encoder import Encoder
 from lapel.encoders.encoder import build as build_encoder
-from lapel.errors import LapelError
+from lapel.errors import LapelError, counted
 from lapel.files.paths import from_here, run_folder
 from lapel.files.tensors import load_plain
 from lapel.runs.folder import CHECKPOINTS
@@ -64,9 +65,17 @@ class TrainedRun:
         try:
             encoder.load_state_dict(self.state, strict=True)
         except RuntimeError as error:
-            reason = " ".join(str(error).split()).partition(": ")[2]
-            raise LapelError(f"{self.path}: does not hold the encoder of its config: {reason[:300]}") from error
+            expected = encoder.state_dict()
+            wrong = [name for name in {**expected, **self.state} if _shape(expected, name) != _shape(self.state, name)]
+            raise LapelError(
+                f"{self.path}: does not hold the encoder of its config, as this version of lapel builds it: "
+                f"{counted(len(wrong), 'weight')} differ, the first is {wrong[0]}; a bundle of it can still be used"
+            ) from error
         return encoder.eval()
+
+
+def _shape(state: dict[str, Tensor], name: str) -> torch.Size | None:
+    return state[name].shape if name in state else None
 
 
 def open_run(folder: str, which: Checkpoint, key: str = "run") -> TrainedRun:
