@@ -88,15 +88,17 @@ def ready_batches(config: TrainConfig, device: torch.device, steps: int) -> floa
         pooled = encoder.pool(features) if features.dim() == 4 else features
         return encoder.head(pooled).float().mean()
 
+    graphs = config.trainer.compile and device.type == "cuda"
     if config.trainer.compile:
-        loss_of = torch.compile(loss_of, mode="reduce-overhead" if device.type == "cuda" else None)
+        loss_of = torch.compile(loss_of, mode="reduce-overhead" if graphs else None)
     started = 0.0
     for step in range(WARM_UP + steps):
         if step == WARM_UP:
             synchronize(device)
             started = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=autocast):
-            torch.compiler.cudagraph_mark_step_begin()
+            if graphs:
+                torch.compiler.cudagraph_mark_step_begin()
             loss = loss_of(batch)
         optimizer.zero_grad()
         loss.backward()

@@ -87,6 +87,9 @@ class BatchLoss:
         self.chunk = chunk
         self.size: list[int] | None = None  # of images in the present stage; None for that of the data
         self.values_of = self._values_of
+        self.graphs = (
+            False  # whether values come from a graph of kernels, which writes them where it wrote the last ones
+        )
 
     def compile(self) -> None:
         """From now on in as few kernels as torch.compile can make of it, and on a GPU from a graph of them.
@@ -95,14 +98,15 @@ class BatchLoss:
         """
         alone = rank_and_ranks()[1] == 1
         if alone and self.chunk is None and all(each.compiles for each in self.objectives.children()):
-            graphs = self.items.device.type == "cuda"
-            self.values_of = torch.compile(self._values_of, mode="reduce-overhead" if graphs else None)
+            self.graphs = self.items.device.type == "cuda"
+            self.values_of = torch.compile(self._values_of, mode="reduce-overhead" if self.graphs else None)
         else:
             self.encoder.trunk.compile()
 
     def __call__(self, given: StepInput) -> StepValues:
         """The loss of the global batch, and what it was made of: on a GPU until the next call, where it is compiled."""
-        torch.compiler.cudagraph_mark_step_begin()
+        if self.graphs:  # elsewhere this would import the compiler, in seconds
+            torch.compiler.cudagraph_mark_step_begin()
         return self.values_of(given)
 
     def _values_of(self, given: StepInput) -> StepValues:

@@ -22,6 +22,7 @@ from lapel.encoders.encoder import Encoder
 from lapel.encoders.trunks import frozen_except, recompute_blocks
 from lapel.errors import LapelError
 from lapel.images.augmentation import Augmentation
+from lapel.images.draws import key_of
 from lapel.images.store import ImageStore
 from lapel.machine.devices import on_device
 from lapel.retrieval import Scores, equal_pairs, rows_once, score
@@ -184,7 +185,7 @@ class SimilarityModule(pl.LightningModule):
 
     def _seed(self, *key: int) -> int:
         """For torch's next draws: a function of the run's seed and these numbers."""
-        return int(np.random.SeedSequence([self.config.seed, *key]).generate_state(1, np.uint64)[0] >> 1)
+        return key_of(self.config.seed, *key) >> 1
 
     # ------------------------------------------------------------------------------------------------- stages
 
