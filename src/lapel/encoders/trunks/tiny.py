@@ -28,15 +28,16 @@ class Convolution(nn.Module):
         return F.relu(self.norm(self.convolution(maps)), inplace=True)
 
 
-class ResidualConvolution(Convolution):
+class ResidualConvolution(nn.Module):
     """A 3x3 one whose result is added to what it is given: as many channels come out as go in."""
 
     def __init__(self, channels: int) -> None:
-        super().__init__(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
+        super().__init__()
+        self.residual = Convolution(nn.Conv2d(channels, channels, 3, padding=1, bias=False))
 
     def forward(self, maps: Tensor) -> Tensor:
         """`[batch, channels, height, width]` to the same shape."""
-        return maps + super().forward(maps)
+        return maps + self.residual(maps)
 
 
 class TinyTrunk(Trunk):

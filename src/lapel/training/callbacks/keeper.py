@@ -64,6 +64,7 @@ class Keeper(Callback):
         self.stuck = False  # ended before its last step, for want of a better score
         self.saved_at = time.monotonic()
         self.agreement = Agreement()
+        self.signalled = 0  # a signal that some process has had, to be obeyed after the next step
 
     def state_dict(self) -> dict[str, Any]:
         """The validation history, which goes into checkpoints."""
@@ -83,7 +84,8 @@ class Keeper(Callback):
         if not pl_module.course.ends_step(batch.number):
             return
         steps = pl_module.steps_done
-        signalled, due = self.agreement.highest([self.interrupt.signal or 0, int(self._is_due())])
+        told, due = self.agreement.highest([self.interrupt.signal or 0, int(self._is_due())])
+        signalled = max(told, self.signalled)
         if pl_module.course.ends_epoch(steps):
             self.speed.pause()
             self._end_epoch(trainer, pl_module, steps)
@@ -102,7 +104,8 @@ class Keeper(Callback):
         self.curves.settle()  # what is not finite must not be kept
         trainer.save_checkpoint(self.folder / name)
         self.saved_at = time.monotonic()
-        self.agreement.settled()  # the open question was whether this was due
+        # The open question was whether this was due, which it no longer is; and whether a signal had come.
+        self.signalled = max([self.signalled, *self.agreement.settled()[:1]])
 
     def _end_epoch(self, trainer: pl.Trainer, module: SimilarityModule, steps: int) -> None:
         self.curves.settle()  # a loss that is not finite tells more than the embeddings that come of it
