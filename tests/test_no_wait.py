@@ -5,7 +5,11 @@ machine's memory beside one of the GPU; a copy from there that is waited for rai
 asks for a real GPU, so it is made on stand-ins for a CPU's tensors, where values may not be asked for either.
 """
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,3 +136,20 @@ def test_the_stand_ins_know_a_wait_when_they_see_one() -> None:
             values.sum().item()
         with pytest.raises(AssertionError, match="is waited for"):
             torch.from_numpy(np.arange(3)).to(GPU)
+
+
+def test_a_step_that_is_not_compiled_does_not_import_the_compiler(tmp_path: Path) -> None:
+    """That would cost seconds ahead of the first step."""
+    program = (
+        "import sys, lapel\nfrom conftest import TINY\nlapel.train(lapel.compose('train', TINY), 'run')\n"
+        "print([name for name in sys.modules if name.startswith('torch._inductor.cudagraph_trees')])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.splitlines()[-1] == "[]"

@@ -47,6 +47,7 @@ from lapel.config.composing import (
 )
 from lapel.errors import InterruptedTrainingError, LapelError, why
 from lapel.files.writing import written_whole
+from lapel.machine.cores import wait_briefly
 from lapel.machine.launchers import outer_rank, processes_outside
 from lapel.machine.messages import keep_quiet
 from lapel.runs.folder import best_finished, new_folder, point_latest
@@ -114,6 +115,7 @@ def run_composed(command: ComposedCommand) -> None:
                 _note_failed(Path(context.sweep.dir), context.job.num, why(error))
                 return float("nan")
 
+    wait_briefly()
     with told_in_one_line(command.program):
         with ended_at_once(command.program):
             work = _prepared(command, task)

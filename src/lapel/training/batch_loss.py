@@ -13,8 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from lapel.encoders.encoder import Encoder
 from lapel.images.augmentation import Augmentation
 from lapel.losses import IndicesTuple
-from lapel.sampling import share
-from lapel.training.exchange import GatherRows, rank_and_ranks
+from lapel.training.exchange import of_all_processes, rank_and_ranks
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,7 @@ class BatchLoss:
         self.chunk = chunk
         self.size: list[int] | None = None  # of images in the present stage; None for that of the data
         self.values_of = self._values_of
-        self.graphs = (
-            False  # whether values come from a graph of kernels, which writes them where it wrote the last ones
-        )
+        self.graphs = False  # whether values come from a graph of kernels, which writes them where the last ones were
 
     def compile(self) -> None:
         """From now on in as few kernels as torch.compile can make of it, and on a GPU from a graph of them.
@@ -112,7 +109,7 @@ class BatchLoss:
     def _values_of(self, given: StepInput) -> StepValues:
         own = given.rows[given.start : given.start + len(given.images)]
         images = self.augmentation(given.images, own, given.number, given.epoch, given.start)
-        raw = gathered(self._encode(self._resized(images)), len(given.rows))
+        raw = of_all_processes(self._encode(self._resized(images)), len(given.rows))
         if given.loss_seed is not None:
             torch.manual_seed(given.loss_seed)
         return self._weighed(raw, given)
@@ -156,15 +153,6 @@ class BatchLoss:
             loss = torch.stack([self.objectives[name].weight * part for name, part in parts.items()]).sum()
         detached = {name: part.detach() for name, part in parts.items()}
         return StepValues(loss, detached, raw.detach(), embeddings.detach(), items, categories, given.indices)
-
-
-def gathered(local: Tensor, total: int) -> Tensor:
-    """The rows of all processes, where there are several: `[total, …]`, of which each has its share."""
-    rank, ranks = rank_and_ranks()
-    if ranks == 1:
-        return local
-    parts = [share(total, each, ranks) for each in range(ranks)]
-    return GatherRows.apply(local, [part.stop - part.start for part in parts], rank)
 
 
 @contextmanager

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from lapel.sampling import share
+
 
 def rank_and_ranks() -> tuple[int, int]:
     """This process's rank, and how many processes train together."""
@@ -36,6 +38,15 @@ class GatherRows(torch.autograd.Function):
         total = gradients[0].contiguous().clone()
         dist.all_reduce(total)
         return total[ctx.part], None, None
+
+
+def of_all_processes(local: Tensor, total: int) -> Tensor:
+    """The rows of all processes, with their gradients: `[total, …]`, of which each process has its share."""
+    rank, ranks = rank_and_ranks()
+    if ranks == 1:
+        return local
+    parts = [share(total, each, ranks) for each in range(ranks)]
+    return GatherRows.apply(local, [part.stop - part.start for part in parts], rank)
 
 
 class Agreement:

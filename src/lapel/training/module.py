@@ -30,9 +30,9 @@ from lapel.runs.checkpoint import LAPEL_KEY, told_of
 from lapel.sampling import Batch, Sampler, share
 from lapel.training import optimizers
 from lapel.training.averaging import AveragedWeights
-from lapel.training.batch_loss import BatchLoss, StepInput, StepValues, gathered, kept_buffers
+from lapel.training.batch_loss import BatchLoss, StepInput, StepValues, kept_buffers
 from lapel.training.course import Course, Phase
-from lapel.training.exchange import rank_and_ranks, share_buffers
+from lapel.training.exchange import of_all_processes, rank_and_ranks, share_buffers
 
 # Streams of random numbers, apart from those of augmentation and sampling: what the network draws (dropout), which each
 # process does for its own images, and what losses and miners draw, which all do alike.
@@ -220,7 +220,7 @@ class SimilarityModule(pl.LightningModule):
         rows, query_positions, gallery_positions = rows_once(queries, gallery)
         part = share(len(rows), *rank_and_ranks())
         with torch.inference_mode():
-            embeddings = gathered(embed(self.scored_encoder, self.store, rows[part]), len(rows))
+            embeddings = of_all_processes(embed(self.scored_encoder, self.store, rows[part]), len(rows))
         if not torch.isfinite(embeddings).all():
             raise LapelError("training diverged: the embeddings of val are not finite; a lower optim.lr may help")
         found = embeddings[query_positions], embeddings[gallery_positions]
