@@ -93,7 +93,7 @@ def test_a_small_encoder_has_right_gradients_for_any_batch():
     for batch in (3, 15, 33):
         torch.manual_seed(0)
         # Running statistics: no batch is too small for them.
-        trunk = TinyTrunk([8, 16, 32, 32], 3, stride=2, residual=2).eval()
+        trunk = TinyTrunk([8, 16, 32, 32], 3, stride=2, residual=[0, 2]).eval()
         images = torch.randn(batch, 3, 16, 16)
         wide = copy.deepcopy(trunk).double()
         expected = gradients(wide, images.double())

@@ -64,8 +64,8 @@ class TinyConfig(EncoderConfig):
     """Channels of the stem, then of each block, of which every one halves the resolution."""
     stride: int = option(2, at_least=1, at_most=8)
     """Step of the stem: 2 for images of about 28x28, 4 for twice that; 1 sees more, at four times the work."""
-    residual: int = option(2, at_least=0)
-    """Further convolutions, each added to what it is given, of every block but the first and the last."""
+    residual: list[int] = option([0, 2], at_least=0)
+    """Further 3x3 convolutions of the first block, the second, …, each added to what it is given; others have none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -51,16 +51,15 @@ class TinyTrunk(Trunk):
         widths: channels of the stem, then of each block.
         channels: of the images.
         stride: of the stem, whose filters reach over two steps.
-        residual: residual convolutions of each block but the first, whose maps are large, and the last, whose channels
-            are many.
+        residual: residual convolutions of each block; where it names fewer blocks, the others have none.
     """
 
-    def __init__(self, widths: list[int], channels: int, stride: int, residual: int) -> None:
+    def __init__(self, widths: list[int], channels: int, stride: int, residual: list[int]) -> None:
         super().__init__()
         stem = nn.Conv2d(channels, widths[0], 2 * stride + 1, stride, padding=stride, bias=False)
         blocks = [[Convolution(PatchConv2d(inputs, outputs))] for inputs, outputs in pairwise(widths)]
-        for block, width in zip(blocks[1:-1], widths[2:-1], strict=True):
-            block += [ResidualConvolution(width) for _ in range(residual)]
+        for block, width, count in zip(blocks, widths[1:], residual, strict=False):
+            block += [ResidualConvolution(width) for _ in range(count)]
         self.layers = nn.Sequential(Convolution(stem), *(nn.Sequential(*block) for block in blocks))
         self.features = widths[-1]
         self.mean, self.std = [0.5] * channels, [0.5] * channels
